@@ -1,0 +1,1 @@
+"""tensorprog: how a computation scales with width, derived from the computation itself."""
