@@ -15,7 +15,7 @@ Number = Any
 
 def number_text(x: Number) -> str:
     """Return an exact number as text that the text form reads back."""
-    return str(x)
+    return str(x).replace("**", "^")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +76,8 @@ class Scale:
         return x
 
     def __mul__(self, other) -> Scale:
+        if not _is_number(other):
+            return NotImplemented
         other = Scale.of(other)
         sums = dict(self.powers)
         for d, e in other.powers:
@@ -89,22 +91,33 @@ class Scale:
         return Scale(-self.number, self.powers)
 
     def __truediv__(self, other) -> Scale:
-        return self * Scale.of(other) ** -1
+        return self * Scale.of(other) ** -1 if _is_number(other) else NotImplemented
+
+    def __rtruediv__(self, other) -> Scale:
+        return self**-1 * other
 
     def __pow__(self, k) -> Scale:
         k = Fraction(k)
         return Scale(_power(self.number, k), tuple((d, e * k) for d, e in self.powers) if k else ())
 
     def __str__(self) -> str:
-        parts = [] if self.number == 1 and self.powers else [number_text(self.number)]
+        head = number_text(self.number)
+        sign = self.powers and self.number == -1
+        parts = [] if sign or (self.powers and self.number == 1) else [head]
+        if self.powers and getattr(self.number, "is_Add", False):
+            parts = [f"({head})"]
         for d, e in self.powers:
             text = str(e)
             simple = text.lstrip("-").replace(".", "").isalnum()
             parts.append(d if text == "1" else f"{d}^{text}" if simple else f"{d}^({text})")
-        return "*".join(parts)
+        return "-" * bool(sign) + "*".join(parts)
 
 
 ONE = Scale()
+
+
+def _is_number(x) -> bool:
+    return isinstance(x, Scale | int | float | Fraction) or hasattr(x, "is_number")
 
 
 def _exact(x: Number):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from tensorprog.errors import ProgramError
+from tensorprog.exponents.scale import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,25 @@ class Dim:
     def at(self, n: int) -> int:
         """Return its size at scale n, at least 1."""
         return max(1, round(float(self.factor) * float(n) ** float(self.growth)))
+
+    def __pow__(self, exponent) -> Scale:
+        """Return ``dim^exponent``, a coefficient; the exponent is an int, Fraction, "1/2" or Affine, never a float."""
+        if isinstance(exponent, float):
+            near = Fraction(exponent).limit_denominator(10**6)
+            raise ProgramError(f"{self.name}^{exponent}", exponent, "exponents are exact, never floats",
+                               f"write Fraction({near.numerator}, {near.denominator})")
+        return Scale.power(self.name, exponent)
+
+    def __mul__(self, other) -> Scale:
+        return Scale.power(self.name, 1) * (Scale.power(other.name, 1) if isinstance(other, Dim) else other)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other) -> Scale:
+        return Scale.power(self.name, 1) / (Scale.power(other.name, 1) if isinstance(other, Dim) else other)
+
+    def __rtruediv__(self, other) -> Scale:
+        return Scale.power(self.name, -1) * other
 
     def declaration(self) -> str:
         """Return its line of the text form."""

@@ -23,11 +23,12 @@ from tensorprog.program.instructions import (
     Type,
     VectorType,
 )
+from tensorprog.program.surface import Surface
 
 SCALAR = ScalarType()
 
 
-class Program:
+class Program(Surface):
     """A program of typed lines in the order in which they run.
 
     Lines are frozen values; a line is checked against those before it when it is added, so a program is at all
@@ -39,8 +40,8 @@ class Program:
         >>> n = p.dim("n")
         >>> W, x = p.matrix("W", n, n), p.vector("x", n)
         >>> s = p.mean((W.T @ (W @ x)) * x)
-        >>> len(p.lines), str(p.type_of(s.name))
-        (6, 'scalar')
+        >>> str(p.type_of(s.name)), len(p.lines)
+        ('scalar', 5)
     """
 
     def __init__(self, dims: Iterable[Dim] = (), lines: Iterable[Instruction] = (), *, outputs: Iterable[str] = (),
@@ -51,6 +52,7 @@ class Program:
         self._where: dict[str, int] = {}
         self._frozen = False
         self._fresh = 0
+        self._init_surface()
         self.outputs: tuple[str, ...] = ()
         self.loss = loss
         self.unknowns: tuple[str, ...] = tuple(unknowns)

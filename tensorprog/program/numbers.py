@@ -1,0 +1,82 @@
+"""Exact numbers in front of terms: which are accepted, and how they are spelled."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tensorprog.errors import ProgramError
+from tensorprog.exponents.scale import Number, Scale
+from tensorprog.program.dims import Dim
+
+
+def coefficient(x, what: str = "a coefficient") -> Scale:
+    """Return an int, Fraction, exact sympy number, dimension or Scale as a Scale.
+
+    Raises:
+        ProgramError: for a float (the message says which Fraction to write), and for what is not a finite number.
+
+    Example:
+        >>> str(coefficient(Fraction(1, 2))), str(coefficient(Dim("n") ** -1))
+        ('1/2', 'n^-1')
+        >>> coefficient(0.1)
+        Traceback (most recent call last):
+        tensorprog.errors.ProgramError: line 0.1: a coefficient is exact, never a float (got 0.1)
+          fix: write Fraction(1, 10)
+    """
+    if isinstance(x, Scale):
+        return x
+    if isinstance(x, Dim):
+        return Scale.power(x.name, 1)
+    if isinstance(x, bool):
+        raise ProgramError(x, x, f"{what} is a number", f"write {int(x)}")
+    if isinstance(x, int | Fraction):
+        return Scale(Fraction(x))
+    if isinstance(x, float) or _is_real(x):
+        raise ProgramError(x, x, f"{what} is exact, never a float", _exact_fix(float(x)))
+    if getattr(x, "is_Rational", False):
+        return Scale(Fraction(int(x.p), int(x.q)))
+    if getattr(x, "is_number", False):
+        spelled_number(x)
+        return Scale(x)
+    if type(x).__module__ == "numpy" and hasattr(x, "__index__") and getattr(x, "shape", None) == ():
+        return Scale(Fraction(int(x)))
+    raise ProgramError(x, type(x).__name__, f"{what} is an exact number", "use int, Fraction, sympy.sqrt(2), or n**Fraction(1, 2)")
+
+
+def _is_real(x) -> bool:
+    return (type(x).__module__ == "numpy" and getattr(getattr(x, "dtype", None), "kind", "") == "f"
+            and getattr(x, "shape", None) == ()) or bool(getattr(x, "is_Float", False))
+
+
+def _exact_fix(x: float) -> str:
+    if x != x or x in (float("inf"), float("-inf")):
+        return "give a finite exact number"
+    near = Fraction(x).limit_denominator(10**6)
+    return f"write {near.numerator}" if near.denominator == 1 else f"write Fraction({near.numerator}, {near.denominator})"
+
+
+def spelled_number(x: Number) -> str:
+    """Return an exact number in the text form: rationals, ``sqrt``, ``pi``, sums, products and rational powers.
+
+    Raises:
+        ProgramError: for any other number (sines, logarithms, infinities, complex numbers).
+
+    Example:
+        >>> import sympy
+        >>> spelled_number(Fraction(-1, 2)), spelled_number(sympy.sqrt(2) / 3 + sympy.pi)
+        ('-1/2', 'sqrt(2)/3 + pi')
+    """
+    if isinstance(x, Fraction | int):
+        return str(x)
+    bad = ProgramError(x, str(x), "this number has no exact spelling", "use rationals, sqrt(2), pi and their powers")
+    if not getattr(x, "is_number", False) or not getattr(x, "is_finite", False) or not getattr(x, "is_real", False):
+        raise bad
+    import sympy
+
+    for part in sympy.preorder_traversal(x):
+        if isinstance(part, sympy.Rational | sympy.Add | sympy.Mul) or part is sympy.pi:
+            continue
+        if isinstance(part, sympy.Pow) and part.exp.is_Rational:
+            continue
+        raise bad
+    return str(x).replace("**", "^")
