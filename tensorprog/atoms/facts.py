@@ -1,0 +1,178 @@
+"""What the values of a function say about it: the numeric checks behind every nonlinearity's record.
+
+Each ``find_*`` reads one fact off the values; ``check`` compares it with the declared one, so a record can neither
+claim too much nor leave out what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensorprog.errors import RecordError
+
+if TYPE_CHECKING:
+    from tensorprog.atoms.nonlinearity import Nonlinearity
+
+Array = Callable[[np.ndarray], np.ndarray]
+
+#: Irregular on purpose: kinks of real nonlinearities sit at round numbers.
+POINTS = np.array([0.137, 0.3719, 0.6243, 0.8771, 1.2137, 1.7719, 2.3571, 3.1373])
+#: Domains that hold no negative numbers.
+HALF = ("positive", "nonnegative")
+STEP = 1e-3
+ORDERS = 7
+_STENCIL = np.array([-3.0, -2.0, -1.0, 1.0, 2.0, 3.0])
+_WEIGHTS = np.array([-1.0, 9.0, -45.0, 45.0, -9.0, 1.0]) / 60
+
+
+def points(domain: str, kinks: tuple[Fraction, ...] = ()) -> np.ndarray:
+    """Return the points at which a record is checked: inside its domain, away from its kinks."""
+    x = POINTS if domain in HALF else np.concatenate([-POINTS[::-1], POINTS])
+    for k in kinks:
+        x = x[np.abs(x - float(k)) > 4 * STEP]
+    return x
+
+
+def difference(fn: Array, x: np.ndarray) -> np.ndarray:
+    """Return the derivative by central differences of order 6 (error near 1e-12)."""
+    return (fn(x[:, None] + STEP * _STENCIL) @ _WEIGHTS) / STEP
+
+
+def find_parity(fn: Array, domain: str) -> str | None:
+    """Return the parity that the values show."""
+    if domain in HALF:
+        return None
+    plus, minus = fn(POINTS), fn(-POINTS)
+    scale = 1e-9 * (np.abs(plus) + np.abs(minus)) + 1e-12
+    if np.all(np.abs(plus - minus) <= scale):
+        return "even"
+    return "odd" if np.all(np.abs(plus + minus) <= scale) else None
+
+
+def find_degree(fn: Array, domain: str, guess: Fraction | None = None) -> Fraction | None:
+    """Return d with fn(c x) = c^d fn(x) for c > 0; candidates are ``guess`` and rationals of denominator up to 12."""
+    x = points(domain)
+    y, y2, y3 = fn(x), fn(2 * x), fn(x / 3)
+    big = np.argmax(np.abs(y))
+    if y[big] == 0 or y2[big] / y[big] <= 0 or not np.all(np.isfinite([y, y2, y3])):
+        return None
+    d = guess if guess is not None else Fraction(float(np.log2(y2[big] / y[big]))).limit_denominator(12)
+    for c, value in ((2.0, y2), (1 / 3, y3)):
+        if not np.allclose(value, c ** float(d) * y, rtol=1e-9, atol=1e-12):
+            return None
+    return d
+
+
+def find_infinity(fn: Array, domain: str, guess: Fraction | None = None) -> Fraction | None:
+    """Return k such that fn(c x)/c^k converges to a nonzero function as c grows; None if no k shows."""
+    x = points(domain)
+    scales = (1e4, 1e6, 1e8)
+    with np.errstate(all="ignore"):
+        values = [fn(c * x) for c in scales]
+        sizes = [float(np.max(np.abs(v))) for v in values]
+        if not all(np.isfinite(s) and s > 1e-250 for s in sizes):
+            return None
+        rate = np.log(sizes[2] / sizes[1]) / np.log(scales[2] / scales[1])
+        k = guess if guess is not None else Fraction(float(rate)).limit_denominator(12)
+        limits = [v / c ** float(k) for v, c in zip(values, scales, strict=True)]
+    top = float(np.max(np.abs(limits[2])))
+    same = all(np.allclose(v, limits[2], rtol=1e-2, atol=1e-2 * top) for v in limits[:2])
+    return k if same and top > 1e-250 else None
+
+
+@cache
+def _fit() -> tuple[np.ndarray, np.ndarray]:
+    # Chebyshev nodes: the interpolating polynomial's coefficients are the Taylor ones up to rho^17.
+    nodes = np.cos(np.pi * (np.arange(17) + 0.5) / 17)
+    return nodes, np.linalg.inv(np.vander(nodes, increasing=True))[:ORDERS]
+
+
+def find_taylor(fn: Array, radius: float = 0.4) -> tuple[bool, ...] | None:
+    """Return which of the first Taylor coefficients at 0 are nonzero; None if no polynomial fits: not smooth."""
+    nodes, inverse = _fit()
+    x = radius * nodes
+    y = fn(x)
+    size = float(np.max(np.abs(y)))
+    if not np.isfinite(size):
+        return None
+    coefs = inverse @ y
+    # A smooth function is its own Taylor polynomial up to a remainder of order r^7 near zero; a kink is not.
+    small = 0.1 * x
+    rest = fn(small) - np.polynomial.polynomial.polyval(0.1 * nodes, coefs)
+    if np.max(np.abs(rest)) > 1e-5 * max(size, 1e-30):
+        return None
+    return tuple(bool(abs(c) > 1e-7 * size) for c in coefs)
+
+
+def check(record: Nonlinearity) -> None:
+    """Raise RecordError at the first declared fact that the values contradict."""
+    say = _refusal(record)
+    if not record.sources:
+        raise say((), "no source", "add a key of docs/refs.bib to sources")
+    fn, x = record.numpy, points(record.domain, record.kinks)
+    y = fn(x)
+    if np.shape(y) != x.shape or not np.all(np.isfinite(y)):
+        raise say(y, f"not finite, or of another shape, at x = {x}", "return one finite value a coordinate")
+    slope = record.slope(x) if record.slope is not None else np.zeros_like(x)
+    bad = ~np.isclose(slope, difference(fn, x), rtol=1e-6, atol=1e-7 * max(1.0, float(np.max(np.abs(y)))))
+    if np.any(bad):
+        raise say(np.broadcast_to(slope, x.shape)[bad], f"derivative disagrees with finite differences at x = {x[bad]}",
+                  f"there they are {difference(fn, x)[bad]}; name its kinks if it has any")
+    _check_jumps(record, say)
+    for fact, found in (
+        ("parity", find_parity(fn, record.domain)),
+        ("degree", find_degree(fn, record.domain, record.degree)),
+        ("infinity", find_infinity(fn, record.domain, record.infinity)),
+        ("taylor", _taylor_of(record)),
+    ):
+        declared = getattr(record, fact)
+        if declared != found:
+            raise say(declared, f"{fact} disagrees with the values, which show {found} (checked at x = {x})",
+                      f"declare {fact}={found!r}, or correct the function")
+
+
+def _taylor_of(record: Nonlinearity) -> tuple[bool, ...] | None:
+    if record.domain == "nonnegative":
+        # 1/sqrt(x + eps) is smooth around 0 in a disk as small as eps.
+        with np.errstate(all="ignore"):
+            found = (find_taylor(record.numpy, 0.4 * 10.0**-j) for j in range(16))
+            return next((t for t in found if t is not None), None)
+    if record.domain != "real":
+        return None
+    # Stay inside the disk of smoothness: closer than the nearest kink.
+    nearest = min((abs(float(k)) for k in record.kinks), default=1.0)
+    return find_taylor(record.numpy, min(0.4, 0.8 * nearest)) if nearest else None
+
+
+def _check_jumps(record: Nonlinearity, say) -> None:
+    for k in record.kinks:
+        if record.domain != "real":
+            break
+        left, right = record.numpy(float(k) + np.array([-1e-9, 1e-9]))
+        if (abs(right - left) > 1e-6) != (k in record.jumps):
+            raise say(record.jumps, f"it {'jumps' if abs(right - left) > 1e-6 else 'does not jump'} at x = {k}",
+                      f"{'add' if abs(right - left) > 1e-6 else 'remove'} {k} in jumps")
+    if set(record.jumps) - set(record.kinks):
+        raise say(record.jumps, "a jump is a kink too", "add it to kinks")
+
+
+def check_derivative(record: Nonlinearity, made: Nonlinearity | None) -> None:
+    """Raise RecordError if the record ``made`` is not the derivative that ``record`` declares."""
+    x = points(record.domain, record.kinks)
+    slope = record.slope(x) if record.slope is not None else np.zeros_like(x)
+    value = np.zeros_like(x) if made is None else made(x)
+    if not np.allclose(value, slope, rtol=1e-6, atol=1e-7 * max(1.0, float(np.max(np.abs(slope))))):
+        raise _refusal(record)(getattr(made, "name", None), f"its derivative's record disagrees with slope at x = {x}",
+                               "name the record of its derivative")
+
+
+def _refusal(record: Nonlinearity):
+    def say(value, reason: str, fix: str) -> RecordError:
+        return RecordError(f"nonlinearity {record.name!r}", value, reason, fix)
+
+    return say

@@ -1,0 +1,1 @@
+"""One nonlinearity (or one family of them) a file, named like it."""

@@ -1,0 +1,132 @@
+"""Smooth functions with derivatives to any order: polynomials in a few functions that differentiate into each other.
+
+tanh, for one: with t = tanh and q = sech^2, t' = q and q' = -2 t q, so that every derivative of tanh is a polynomial in
+t and q with whole coefficients. Nothing cancels in the tails, no symbolic engine is loaded, and Taylor coefficients,
+values and formulas all follow from two lines of text.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tensorprog.atoms import facts
+from tensorprog.atoms.nonlinearity import Domain, Nonlinearity, Parity
+
+#: A polynomial: a monomial is the sorted string of its one-letter factors, "" is 1, "qt" is q*t.
+Terms = Mapping[str, Fraction | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """A one-letter function of x: its values, its derivative as a polynomial in the letters, its formula."""
+
+    numpy: Callable[[np.ndarray], np.ndarray]
+    derivative: Terms
+    sympy: Callable[[Any], Any]
+
+
+X = Generator(lambda x: x, {"": 1}, lambda x: x)
+
+
+def constant(value: float, sympy: Callable[[], Any]) -> Generator:
+    """Return a letter for a number; ``sympy()`` is the exact number."""
+    return Generator(lambda x: np.asarray(value, x.dtype), {}, lambda x: sympy())
+
+
+def differentiate(terms: Terms, letters: Mapping[str, Generator]) -> dict[str, Fraction]:
+    """Return the derivative of a polynomial in the letters.
+
+    >>> differentiate({"t": 1}, {"t": Generator(np.tanh, {"q": 1}, None)})
+    {'q': Fraction(1, 1)}
+    """
+    out: dict[str, Fraction] = {}
+    for monomial, coef in terms.items():
+        for letter, power in Counter(monomial).items():
+            rest = monomial.replace(letter, "", 1)
+            for factor, c in letters[letter].derivative.items():
+                key = "".join(sorted(rest + factor))
+                out[key] = out.get(key, Fraction(0)) + Fraction(coef) * power * c
+    return {m: c for m, c in out.items() if c}
+
+
+def evaluate(terms: Terms, letters: Mapping[str, Generator], x: np.ndarray) -> np.ndarray:
+    """Return the polynomial's value."""
+    values = {letter: letters[letter].numpy(x) for letter in sorted(set("".join(terms)))}
+    total = None
+    for monomial, coef in terms.items():
+        y = None
+        for letter, power in Counter(monomial).items():
+            for _ in range(power):
+                y = values[letter] if y is None else y * values[letter]
+        y = np.full_like(x, float(coef)) if y is None else y if coef == 1 else float(coef) * y
+        total = y if total is None else total + y
+    return np.zeros_like(x) if total is None else total
+
+
+def formula(terms: Terms, letters: Mapping[str, Generator], x):
+    """Return the polynomial as a sympy expression at x."""
+    import sympy
+
+    values = {letter: letters[letter].sympy(x) for letter in set("".join(terms))}
+    return sympy.Add(*(sympy.Rational(Fraction(c).numerator, Fraction(c).denominator)
+                       * sympy.Mul(*(values[letter] for letter in m)) for m, c in terms.items()))
+
+
+def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources: tuple[str, ...],
+           parity: Parity = None, degree: Fraction | int | None = None, infinity: Fraction | int | None = None,
+           domain: Domain = "real", params: tuple[Fraction, ...] = (), radius: float | None = None,
+           sympy: Callable[[Any], Any] | None = None, order: int = 0) -> Nonlinearity:
+    """Return the record of a polynomial in ``letters``; derivatives to any order are records of the same kind.
+
+    Args:
+        terms: the function itself, a polynomial in the letters.
+        letters: what the letters are; closed under differentiation.
+        radius: beyond it every derivative is constant to machine precision (they are evaluated there, so that
+            no power of x overflows before an exponential decay kills it).
+        sympy: a nicer formula than the polynomial's.
+        order: the order of the derivative that this record is (of the function in ``name``).
+    """
+    slope = differentiate(terms, letters)
+
+    def at(terms: Terms, order: int) -> Callable[[np.ndarray], np.ndarray]:
+        if order and radius is not None:
+            return lambda x: evaluate(terms, letters, np.clip(x, -radius, radius))
+        return lambda x: evaluate(terms, letters, x)
+
+    values = at(terms, order)
+
+    def derive() -> Nonlinearity:
+        fn = at(slope, order + 1)
+        base = name.partition("_")[2] if order else name
+        lower = Fraction(degree) - 1 if degree is not None else None
+        return smooth(
+            f"d{order + 1 if order else ''}_{base}", slope, letters, sources=sources, order=order + 1,
+            parity={"odd": "even", "even": "odd", None: None}[parity], degree=lower,
+            infinity=facts.find_infinity(fn, domain, lower), domain=domain, params=params, radius=radius,
+        )
+
+    return Nonlinearity(
+        name=name, numpy=values, slope=at(slope, order + 1) if slope else None, derivative=derive if slope else None,
+        parity=parity, degree=None if degree is None else Fraction(degree), taylor=taylor(terms, letters, domain),
+        infinity=None if infinity is None else Fraction(infinity), domain=domain, sources=sources, params=params,
+        sympy=sympy if sympy is not None else lambda x: formula(terms, letters, x),
+    )
+
+
+def taylor(terms: Terms, letters: Mapping[str, Generator], domain: Domain) -> tuple[bool, ...] | None:
+    """Return which derivatives at 0 are nonzero; None if the function is not smooth there."""
+    zero, out = np.zeros(1), []
+    with np.errstate(all="ignore"):
+        for _ in range(facts.ORDERS):
+            value = float(evaluate(terms, letters, zero)[0]) if domain in ("real", "nonnegative") else np.nan
+            if not np.isfinite(value):
+                return None
+            out.append(abs(value) > 1e-9)
+            terms = differentiate(terms, letters)
+    return tuple(out)
