@@ -1,0 +1,156 @@
+"""Run a program at finite width, as it stands: every line on arrays of the sizes that its dimensions have at n."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tensorprog.errors import RunError
+from tensorprog.exponents.affine import Values
+from tensorprog.finite.arrays import Arrays
+from tensorprog.finite.draws import Draws
+from tensorprog.finite.execute import Env, execute
+from tensorprog.finite.schedule import Schedule, schedule
+from tensorprog.program.instructions import MatrixType
+from tensorprog.program.program import Program, spell
+
+METHODS = ("auto", "dense", "matrix-free")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run leaves behind.
+
+    Args:
+        n: the scale; ``seed``: the replicate; ``method``: "dense" or "matrix-free", the one that was used.
+        kept: the variables asked for: vectors as numpy arrays (size,), scalars as floats.
+        sizes: of every vector its root mean square coordinate, of every scalar its absolute value.
+    """
+
+    n: int
+    seed: int
+    method: str
+    kept: Mapping[str, Any] = field(repr=False)
+    sizes: Mapping[str, float] = field(repr=False)
+
+    def __getitem__(self, name: str):
+        """Return a kept variable; raises RunError if it was not kept."""
+        try:
+            return self.kept[name]
+        except KeyError:
+            raise RunError(name, name, "this variable was not kept", f"run(..., keep=[{name!r}])") from None
+
+    def size(self, name: str) -> float:
+        """Return the root mean square over a vector's coordinates, or a scalar's absolute value."""
+        try:
+            return self.sizes[name]
+        except KeyError:
+            raise RunError(name, name, "no size is known of this name", "name a vector or a scalar") from None
+
+
+def run(program: Program, n: int, seed: int, *, values: Values | None = None, dtype: str = "float64",
+        method: str = "auto", keep: Iterable[str] | str | None = None, draws: Draws | None = None,
+        backend: str = "numpy", data_seed: int = 0) -> Run:
+    """Execute a program at scale n and return the sizes of all its variables, and those variables asked for.
+
+    Every random matrix and vector has its own stream, keyed by (seed, n, name), so a run is a function of its
+    arguments and not of the order of lines. Variables are freed after their last use.
+
+    Args:
+        program: any program; its unknown exponents must be in ``values``.
+        n: the scale; dimension D has ``D.at(n)`` coordinates.
+        seed: the replicate.
+        values: the unknown exponents ("a[W]", "b[W]", "c[W]", "alpha"), exact rationals.
+        dtype: "float64" or "float32".
+        method: "dense" forms the random matrices; "matrix-free" draws their products from the exact conditional law
+            (``LazyGaussian``), in O(n) memory; "auto" takes the cheaper one, matrix by matrix.
+        keep: names to keep besides scalars and outputs, or "all".
+        draws: standard normals shared with other runs at this n and seed.
+        backend: "numpy" or "torch" (an extra).
+        data_seed: of generic data, which is the same at every width and replicate.
+
+    Returns:
+        ``Run``: ``run[name]``, ``run.size(name)``.
+
+    Raises:
+        RunError: for an unknown method, backend or name, or ``draws`` of another width, seed or precision.
+        NotCoveredError: if an exponent has no value.
+        MissingExtraError: if the backend is not installed.
+
+    Example:
+        >>> p = Program()
+        >>> n = p.dim("n")
+        >>> x = p.vector("x", n)
+        >>> p.output(p.mean(x * x))
+        >>> r = run(p, 10_000, seed=0)
+        >>> abs(r.size("x") - 1) < 0.05, r[p.outputs[0]] == r.size(p.outputs[0])
+        (True, True)
+    """
+    if method not in METHODS:
+        raise RunError("run", method, "no such method", "use one of: " + ", ".join(METHODS))
+    if draws is None:
+        draws = Draws(n, seed, dtype, data_seed=data_seed, cache=False)
+    elif (draws.n, draws.seed, draws.dtype) != (n, seed, np.dtype(dtype)):
+        raise RunError("run", (draws.n, draws.seed, str(draws.dtype)), "these draws are of another run",
+                       f"Draws({n}, {seed}, {dtype!r})")
+    kept_names = _names(program, keep)
+    arrays = _arrays(backend, dtype)
+    plan, sizes = schedule(program), program.sizes(n)
+    lazy = _matrix_free(program, plan, sizes, method)
+    env = Env(program, arrays, draws, sizes, values or {}, _maker(arrays, draws, plan, lazy))
+    kept: dict[str, Any] = {}
+    measured: dict[str, float] = {}
+    with np.errstate(all="ignore"):
+        for step, dying in zip(plan.steps, plan.dying, strict=True):
+            for line, x in zip(step, execute[step[0]](step, env), strict=True):
+                env.value[line.out] = x
+                if isinstance(x, float):
+                    kept[line.out], measured[line.out] = x, abs(x)
+                elif arrays.is_array(x):
+                    measured[line.out] = arrays.norm(x) / math.sqrt(x.shape[0])
+                    if line.out in kept_names:
+                        kept[line.out] = np.array(arrays.numpy(x))
+            for name in dying:
+                del env.value[name]
+    return Run(n, seed, "matrix-free" if lazy else "dense", kept, measured)
+
+
+def _names(program: Program, keep) -> frozenset[str]:
+    if keep == "all":
+        return frozenset(program.names)
+    names = [keep] if isinstance(keep, str) else list(keep or ())
+    for name in names:
+        if isinstance(program.type_of(name), MatrixType):
+            raise RunError(spell(program.line_of(name)), name, "matrices are not kept", "keep a product with it")
+    return frozenset((*names, *program.outputs))
+
+
+def _arrays(backend: str, dtype: str) -> Arrays:
+    if backend == "numpy":
+        return Arrays(dtype)
+    if backend.split(":")[0] == "torch":
+        from tensorprog.finite.torch_backend import torch_arrays
+
+        return torch_arrays(dtype, backend.partition(":")[2] or "cpu")
+    raise RunError("run", backend, "no such backend", "use numpy or torch")
+
+
+def _matrix_free(program: Program, plan: Schedule, sizes: Mapping[str, int], method: str) -> frozenset[str]:
+    """Return the random matrices whose products are drawn instead of their entries."""
+    return frozenset()
+
+
+def _maker(arrays: Arrays, draws: Draws, plan: Schedule, lazy: frozenset[str]):
+    """Return the function that makes the standard normal matrix of a name: its entries, or a sampler of products."""
+
+    def gaussian(name: str, rows: int, cols: int):
+        return lambda: arrays.of(draws.normal(name, (rows, cols)))
+
+    return gaussian
+
+
+__all__ = ["METHODS", "Run", "run"]
