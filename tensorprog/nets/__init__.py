@@ -1,0 +1,6 @@
+"""Layers and architectures: functions that emit forward programs with unknown exponents."""
+
+from tensorprog.nets.architectures import ARCHITECTURES as ARCHITECTURES
+from tensorprog.nets.architectures import mlp as mlp
+from tensorprog.nets.architectures import resnet as resnet
+from tensorprog.nets.architectures import transformer as transformer
