@@ -103,7 +103,7 @@ def find_taylor(fn: Array, radius: float = 0.4) -> tuple[bool, ...] | None:
     coefs = inverse @ y
     # A smooth function is its own Taylor polynomial up to a remainder of order r^7 near zero; a kink is not.
     small = 0.1 * x
-    rest = fn(small) - np.polynomial.polynomial.polyval(0.1 * nodes, coefs)
+    rest = fn(small) - np.vander(0.1 * nodes, ORDERS, increasing=True) @ coefs
     if np.max(np.abs(rest)) > 1e-5 * max(size, 1e-30):
         return None
     return tuple(bool(abs(c) > 1e-7 * size) for c in coefs)

@@ -41,6 +41,7 @@ class Folder:
     def __init__(self, package: str, kind: str):
         self.package, self.kind = f"tensorprog.atoms.{package}", kind
         self.records: dict[str, Any] = {}
+        self._files: frozenset[str] | None = None
 
     def add(self, record):
         """Add a record under its name; returns it. Another record of the same name is a RecordError."""
@@ -53,8 +54,10 @@ class Folder:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name: those of the files, and those registered by the user."""
-        files = importlib.import_module(self.package).__path__
-        return tuple(sorted({m.name for m in pkgutil.iter_modules(files)} | set(self.records)))
+        if self._files is None:
+            folder = importlib.import_module(self.package).__path__
+            self._files = frozenset(m.name for m in pkgutil.iter_modules(folder))
+        return tuple(sorted(self._files | set(self.records)))
 
     def get(self, name: str):
         """Return the record; raises ParseError naming its nearest neighbours."""
@@ -159,9 +162,10 @@ def _member(family: Family, params: tuple[Fraction, ...]) -> Nonlinearity:
 
 
 def _rational(name: str, p) -> Fraction:
+    refused = ParseError(name, p, "parameters are exact rationals", "write 1/5, or Fraction(1, 5)")
+    if isinstance(p, float):
+        raise refused
     try:
-        if isinstance(p, float):
-            raise ValueError
         return Fraction(p)
     except (ValueError, TypeError, ZeroDivisionError):
-        raise ParseError(name, p, "parameters are exact rationals", "write 1/5, or Fraction(1, 5)") from None
+        raise refused from None

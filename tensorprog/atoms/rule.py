@@ -101,6 +101,11 @@ class Rule:
     def __str__(self) -> str:
         return self.name
 
+    def __reduce__(self):
+        from tensorprog.atoms.optimizers import optimizer
+
+        return optimizer, (self.name,)
+
 
 def over(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return x/y entrywise, with 0/0 = 0."""

@@ -81,7 +81,8 @@ def formula(terms: Terms, letters: Mapping[str, Generator], x):
 def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources: tuple[str, ...],
            parity: Parity = None, degree: Fraction | int | None = None, infinity: Fraction | int | None = None,
            domain: Domain = "real", params: tuple[Fraction, ...] = (), radius: float | None = None,
-           sympy: Callable[[Any], Any] | None = None, order: int = 0) -> Nonlinearity:
+           sympy: Callable[[Any], Any] | None = None, taylor: tuple[bool, ...] | None = None,
+           order: int = 0) -> Nonlinearity:
     """Return the record of a polynomial in ``letters``; derivatives to any order are records of the same kind.
 
     Args:
@@ -90,6 +91,7 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
         radius: beyond it every derivative is constant to machine precision (they are evaluated there, so that
             no power of x overflows before an exponential decay kills it).
         sympy: a nicer formula than the polynomial's.
+        taylor: which Taylor coefficients are nonzero, where deriving them from the letters takes long.
         order: the order of the derivative that this record is (of the function in ``name``).
     """
     slope = differentiate(terms, letters)
@@ -107,19 +109,19 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
         lower = Fraction(degree) - 1 if degree is not None else None
         return smooth(
             f"d{order + 1 if order else ''}_{base}", slope, letters, sources=sources, order=order + 1,
-            parity={"odd": "even", "even": "odd", None: None}[parity], degree=lower,
+            parity=facts.find_parity(fn, domain), degree=facts.find_degree(fn, domain, lower),
             infinity=facts.find_infinity(fn, domain, lower), domain=domain, params=params, radius=radius,
         )
 
     return Nonlinearity(
         name=name, numpy=values, slope=at(slope, order + 1) if slope else None, derivative=derive if slope else None,
-        parity=parity, degree=None if degree is None else Fraction(degree), taylor=taylor(terms, letters, domain),
+        parity=parity, degree=None if degree is None else Fraction(degree), taylor=taylor or taylor_of(terms, letters, domain),
         infinity=None if infinity is None else Fraction(infinity), domain=domain, sources=sources, params=params,
         sympy=sympy if sympy is not None else lambda x: formula(terms, letters, x),
     )
 
 
-def taylor(terms: Terms, letters: Mapping[str, Generator], domain: Domain) -> tuple[bool, ...] | None:
+def taylor_of(terms: Terms, letters: Mapping[str, Generator], domain: Domain) -> tuple[bool, ...] | None:
     """Return which derivatives at 0 are nonzero; None if the function is not smooth there."""
     zero, out = np.zeros(1), []
     with np.errstate(all="ignore"):
