@@ -1,0 +1,1 @@
+"""From exponents to parametrizations: derive, classify, explain."""
