@@ -71,17 +71,24 @@ def find_degree(fn: Array, domain: str, guess: Fraction | None = None) -> Fracti
 def find_infinity(fn: Array, domain: str, guess: Fraction | None = None) -> Fraction | None:
     """Return k such that fn(c x)/c^k converges to a nonzero function as c grows; None if no k shows."""
     x = points(domain)
-    scales = (1e4, 1e6, 1e8)
     with np.errstate(all="ignore"):
-        values = [fn(c * x) for c in scales]
-        sizes = [float(np.max(np.abs(v))) for v in values]
-        if not all(np.isfinite(s) and s > 1e-250 for s in sizes):
-            return None
-        rate = np.log(sizes[2] / sizes[1]) / np.log(scales[2] / scales[1])
-        k = guess if guess is not None else Fraction(float(rate)).limit_denominator(12)
-        limits = [v / c ** float(k) for v, c in zip(values, scales, strict=True)]
+        for scales, denominator in (((1e4, 1e6, 1e8), 12), ((60.0, 120.0, 220.0), 2), ((30.0, 60.0, 110.0), 2)):
+            values = [fn(c * x) for c in scales]
+            # A formula that overflows into inf/inf shows its power only before it does.
+            if np.all(np.isfinite(values[2])):
+                return _power(values, scales, guess, denominator)
+    return None
+
+
+def _power(values, scales, guess: Fraction | None, denominator: int) -> Fraction | None:
+    sizes = [float(np.max(np.abs(v))) for v in values]
+    if not all(np.isfinite(s) and s > 1e-250 for s in sizes):
+        return None
+    rate = np.log(sizes[2] / sizes[1]) / np.log(scales[2] / scales[1])
+    k = guess if guess is not None else Fraction(float(rate)).limit_denominator(denominator)
+    limits = [v / c ** float(k) for v, c in zip(values, scales, strict=True)]
     top = float(np.max(np.abs(limits[2])))
-    same = all(np.allclose(v, limits[2], rtol=1e-2, atol=1e-2 * top) for v in limits[:2])
+    same = all(np.allclose(v, limits[2], rtol=2e-2, atol=2e-2 * top) for v in limits[:2])
     return k if same and top > 1e-250 else None
 
 
@@ -128,7 +135,7 @@ def check(record: Nonlinearity) -> None:
         ("parity", find_parity(fn, record.domain)),
         ("degree", find_degree(fn, record.domain, record.degree)),
         ("infinity", find_infinity(fn, record.domain, record.infinity)),
-        ("taylor", _taylor_of(record)),
+        ("taylor", taylor_at(fn, record.domain, record.kinks)),
     ):
         declared = getattr(record, fact)
         if declared != found:
@@ -136,29 +143,32 @@ def check(record: Nonlinearity) -> None:
                       f"declare {fact}={found!r}, or correct the function")
 
 
-def _taylor_of(record: Nonlinearity) -> tuple[bool, ...] | None:
-    if record.domain == "nonnegative":
+def taylor_at(fn: Array, domain: str, kinks: tuple[Fraction, ...]) -> tuple[bool, ...] | None:
+    """Return ``find_taylor`` in a disk as large as the domain and the nearest kink allow."""
+    if domain == "nonnegative":
         # 1/sqrt(x + eps) is smooth around 0 in a disk as small as eps.
         with np.errstate(all="ignore"):
-            found = (find_taylor(record.numpy, 0.4 * 10.0**-j) for j in range(16))
+            found = (find_taylor(fn, 0.4 * 10.0**-j) for j in range(16))
             return next((t for t in found if t is not None), None)
-    if record.domain != "real":
+    if domain != "real":
         return None
-    # Stay inside the disk of smoothness: closer than the nearest kink.
-    nearest = min((abs(float(k)) for k in record.kinks), default=1.0)
-    return find_taylor(record.numpy, min(0.4, 0.8 * nearest)) if nearest else None
+    nearest = min((abs(float(k)) for k in kinks), default=1.0)
+    return find_taylor(fn, min(0.4, 0.8 * nearest)) if nearest else None
+
+
+def jumps_at(fn: Array, point: Fraction) -> bool:
+    """Return whether the function is discontinuous at the point."""
+    left, right = fn(float(point) + np.array([-1e-9, 1e-9]))
+    return bool(abs(right - left) > 1e-6)
 
 
 def _check_jumps(record: Nonlinearity, say) -> None:
-    for k in record.kinks:
-        if record.domain != "real":
-            break
-        left, right = record.numpy(float(k) + np.array([-1e-9, 1e-9]))
-        if (abs(right - left) > 1e-6) != (k in record.jumps):
-            raise say(record.jumps, f"it {'jumps' if abs(right - left) > 1e-6 else 'does not jump'} at x = {k}",
-                      f"{'add' if abs(right - left) > 1e-6 else 'remove'} {k} in jumps")
     if set(record.jumps) - set(record.kinks):
         raise say(record.jumps, "a jump is a kink too", "add it to kinks")
+    for k in record.kinks if record.domain == "real" else ():
+        if jumps_at(record.numpy, k) != (k in record.jumps):
+            verb, fix = ("does not jump", "remove") if k in record.jumps else ("jumps", "add")
+            raise say(record.jumps, f"it {verb} at x = {k}", f"{fix} {k} in jumps")
 
 
 def check_derivative(record: Nonlinearity, made: Nonlinearity | None) -> None:
