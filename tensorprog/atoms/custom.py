@@ -169,18 +169,18 @@ class _Compiled:
 
 
 def _far(fn: Callable) -> Callable:
-    """Return ``fn`` continued where its formula is inf/inf: by its power at infinity, or by 0 if it has died out."""
+    """Return ``fn`` continued where its formula overflows: by its power at infinity, or by 0 if it has died out."""
     edge = np.array([-FAR, FAR])
     if np.all(np.isfinite(fn(1e6 * edge))) or not np.any(np.isfinite(fn(edge))):
         return fn
     domain = "real" if np.isfinite(fn(edge)[0]) else "positive"
-    growth, died = facts.find_infinity(fn, domain), np.nanmax(np.abs(fn(edge))) < 1e-30
+    growth, died = facts.find_infinity(fn, domain), np.nanmax(np.abs(fn(edge))) < 1e-12
     if growth is None and not died:
         return fn
 
     def values(x: np.ndarray) -> np.ndarray:
         y = fn(x)
-        far = np.isnan(y) & (np.abs(x) > FAR)
+        far = ~np.isfinite(y) & (np.abs(x) > FAR)
         if far.any():
             end = fn(FAR * np.sign(x))
             y = np.where(far, 0 * end if growth is None else end * (np.abs(x) / FAR) ** float(growth), y).astype(y.dtype)
