@@ -14,17 +14,16 @@ from typing import Any
 
 from tensorprog.atoms.function import Function
 from tensorprog.errors import ProgramError, TensorProgError
-from tensorprog.exponents.scale import ONE, Scale, add_numbers
+from tensorprog.exponents.scale import ONE, Scale
+from tensorprog.program import functions
 from tensorprog.program.dims import Dim
-from tensorprog.program.instructions import MatMul, Moment, Nonlin, ScalarType, Type, VectorType
+from tensorprog.program.instructions import Constant, Input, MatMul, Moment, Nonlin, ScalarType, Type, VectorType
+from tensorprog.program.monomials import MAX_POWER, Monomial, Term, collected, join
 from tensorprog.program.numbers import coefficient
 from tensorprog.program.poly import Poly
 
-#: Products of sums are multiplied out up to this many terms, and powers up to this exponent.
-MAX_TERMS, MAX_POWER = 32, 64
-
-Monomial = tuple[tuple[str, int], ...]
-Term = tuple[Scale, Monomial]
+#: Products of sums are multiplied out up to this many terms.
+MAX_TERMS = 32
 
 
 class Operators:
@@ -125,28 +124,8 @@ class Value(Operators):
         """Return the same value as a single variable."""
         return self.program[self.name]
 
-    def _with(self, other: Value, terms: Iterable[Term]) -> Value:
-        """Return the polynomial ``terms`` that combines the two, along their common axis."""
-        mine, its = self.type, other.type
-        if isinstance(mine, VectorType) and isinstance(its, VectorType) and mine != its:
-            raise ProgramError(f"{self} with {other}", f"{mine} and {its}",
-                               f"one runs along {mine.dim.name}, the other along {its.dim.name}",
-                               "coordinatewise operations need one axis; use a matrix to change it")
-        kind = mine if isinstance(mine, VectorType) else its
-        terms = collected(terms)
-        if isinstance(kind, ScalarType):
-            return Scalar(self.program, kind, terms=terms)
-        anchor = None
-        if not any(isinstance(self.program.type_of(v), VectorType) for _, powers in terms for v, _ in powers):
-            vector = self if isinstance(mine, VectorType) else other
-            anchor = vector.anchor or next(v for _, powers in vector._polynomial() for v, _ in powers
-                                           if self.program.type_of(v) == kind)
-        return Vector(self.program, kind, terms=terms, anchor=anchor)
-
     def _plus(self, other):
-        if isinstance(other, Matrix):
-            raise _matrix_arithmetic(self, other, "+")
-        return self._with(other, (*self._polynomial(), *other._polynomial()))
+        return total([self, as_vector(other)])
 
     def _times(self, other):
         if isinstance(other, Matrix):
@@ -154,7 +133,7 @@ class Value(Operators):
         a, b = self, other
         if len(a._polynomial()) * len(b._polynomial()) > MAX_TERMS:
             a, b = (v if len(v._polynomial()) == 1 else v._variable() for v in (a, b))
-        return a._with(b, [(c * d, join(p, q)) for c, p in a._polynomial() for d, q in b._polynomial()])
+        return _polynomial([a, b], [(c * d, join(p, q)) for c, p in a._polynomial() for d, q in b._polynomial()])
 
     def __pow__(self, k):
         exponent = coefficient(k, "an exponent")
@@ -170,9 +149,9 @@ class Value(Operators):
                 raise ProgramError(f"0^{power}", "0", "division by zero", "divide by a number that is not 0")
             return Scalar(self.program, self.type, terms=((terms[0][0] ** power, ()),))
         if power.denominator != 1 or power < 0:
-            return apply(_power_function(power), self)
+            return apply(functions.power(power), self)
         if power == 0:
-            return self._with(self, ((ONE, ()),))
+            return _polynomial([self], [(ONE, ())])
         result = self
         for _ in range(int(power) - 1):
             result = result._times(self)
@@ -284,9 +263,14 @@ class Matrix(Operators):
         """Its shape, as declarations write it."""
         return f"{self.rows.name} x {self.cols.name}"
 
+    @property
+    def is_column(self) -> bool:
+        """Whether it has one column, so that it stands for a vector."""
+        return self.cols.is_fixed and self.cols.factor == 1
+
     def _plus(self, other):
         if not isinstance(other, Matrix):
-            raise _matrix_arithmetic(self, other, "+")
+            return as_vector(self)._plus(other)
         if (self.rows, self.cols) != (other.rows, other.cols):
             raise ProgramError(f"{self} + {other}", f"{self.shape} + {other.shape}", "the shapes differ",
                                "add matrices of one shape")
@@ -294,7 +278,9 @@ class Matrix(Operators):
 
     def _times(self, other):
         if not isinstance(other, Scalar):
-            raise _matrix_arithmetic(self, other, "*")
+            if self.is_column:
+                return as_vector(self)._times(as_vector(other))
+            raise _not_a_vector(self)
         return Matrix(self.program, self.rows, self.cols, tuple(
             (c * d, join(s, q), w) for c, s, w in self.parts for d, q in other._polynomial()))
 
@@ -313,37 +299,55 @@ class Matrix(Operators):
         return f"<matrix {self.shape}: {self}>"
 
 
-def _matrix_arithmetic(x, y, operator: str) -> ProgramError:
-    return ProgramError(f"{x} {operator} {y}", str(x if isinstance(x, Matrix) else y),
-                        "matrices add to matrices, and multiply numbers and scalars",
-                        "apply a matrix to a vector with @, in parentheses: u * (W @ v)")
+def _not_a_vector(x) -> ProgramError:
+    return ProgramError(str(x), str(x), "matrices add to matrices, and multiply numbers and scalars",
+                        "apply the matrix to a vector with @, in parentheses: u * (W @ v)")
 
 
-def join(p: Monomial, q: Monomial) -> Monomial:
-    """Return the product of two monomials, variables in the order of their first appearance."""
-    powers = dict(p)
-    for name, k in q:
-        powers[name] = powers.get(name, 0) + k
-    if any(k > MAX_POWER for k in powers.values()):
-        raise ProgramError("*".join(powers), str(max(powers.values())), f"powers go up to {MAX_POWER}", "use a smaller power")
-    return tuple(powers.items())
+def as_vector(x: Value | Matrix) -> Value:
+    """Return a value; a matrix of one column as the vector that it is, ``b @ one``."""
+    if not isinstance(x, Matrix):
+        return x
+    if not x.is_column:
+        raise _not_a_vector(x)
+    return x @ x.program._ones(x.cols)
 
 
-def collected(terms: Iterable[Term]) -> tuple[Term, ...]:
-    """Return the terms with equal monomials added up, in order of first appearance, zeros left out."""
-    sums: dict = {}
-    for coef, powers in terms:
-        key = coef.powers, frozenset(powers)
-        if key in sums:
-            old, first = sums[key]
-            sums[key] = Scale(add_numbers(old.number, coef.number), coef.powers), first
-        else:
-            sums[key] = coef, powers
-    return tuple(term for term in sums.values() if not term[0].is_zero)
+def common_axis(x: Value, y: Value) -> Type:
+    """Return the type of a coordinatewise combination of two values; raises if they run along two axes."""
+    if isinstance(x.type, ScalarType) or isinstance(y.type, ScalarType):
+        return y.type if isinstance(x.type, ScalarType) else x.type
+    if x.type != y.type:
+        raise ProgramError(f"{x} with {y}", f"{x.type} and {y.type}",
+                           f"one runs along {x.type.dim.name}, the other along {y.type.dim.name}",
+                           "coordinatewise operations need one axis; use a matrix to change it")
+    return x.type
 
 
-def polynomial_line(value: Value) -> Nonlin:
+def total(values: Sequence[Value]) -> Value:
+    """Return the sum of values, as one polynomial."""
+    return _polynomial(values, [term for v in values for term in v._polynomial()])
+
+
+def _polynomial(values: Sequence[Value], terms: Iterable[Term]) -> Value:
+    """Return the polynomial ``terms`` made of ``values``, along their common axis."""
+    lead = values[0]
+    for v in values[1:]:
+        lead = v if common_axis(lead, v) != lead.type else lead
+    program, terms = lead.program, collected(terms)
+    if isinstance(lead.type, ScalarType):
+        return Scalar(program, lead.type, terms=terms)
+    if any(isinstance(program.type_of(v), VectorType) for _, powers in terms for v, _ in powers):
+        return Vector(program, lead.type, terms=terms)
+    anchor = lead.anchor or next(v for _, powers in lead._polynomial() for v, _ in powers
+                                 if program.type_of(v) == lead.type)
+    return Vector(program, lead.type, terms=terms, anchor=anchor)
+
+
+def polynomial_line(value: Value) -> Nonlin | Input:
     """Return the one line that a polynomial is; arguments in the order of their first appearance."""
+    if isinstance(value.type, ScalarType) and len(value.terms) <= 1 and not any(powers for _, powers in value.terms):
+        return Input("", value.type, Constant(value.terms[0][0] if value.terms else Scale(Fraction(0))))
     names = list(dict.fromkeys(v for _, powers in value.terms for v, _ in powers))
     if value.anchor is not None:
         names.append(value.anchor)
@@ -351,9 +355,13 @@ def polynomial_line(value: Value) -> Nonlin:
     return Nonlin("", Poly(len(names), terms), tuple(names))
 
 
-def moment(value: Value, *, mean: bool = True) -> Scalar:
+def moment(value: Value | Matrix | Trace, *, mean: bool = True) -> Scalar:
     """Return ``mean(value)`` over its axis, or the sum; a monomial's scalars and coefficient go in front."""
     verb = "mean" if mean else "sum"
+    if isinstance(value, Trace):
+        g = value.matrix.program.probe(value.matrix.rows)
+        return moment(g * (value.matrix @ g), mean=mean)
+    value = as_vector(value)
     if not isinstance(value, Vector):
         raise ProgramError(f"{verb}({value})", str(value), f"{verb} takes a vector", f"leave {verb} out")
     program, scalar = value.program, ScalarType()
@@ -378,14 +386,23 @@ def diag(vector: Vector) -> Matrix:
     return Matrix(vector.program, dim, dim, ((ONE, (), (Letter(vector.name, diagonal=True),)),))
 
 
-def trace(matrix: Matrix, *, probe: str | None = None) -> Scalar:
-    """Return ``tr(matrix) / size`` of a square matrix, by a random probing vector g: ``mean(g * (matrix @ g))``."""
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """The trace of a square matrix, of which only the mean (divided by the size) is taken."""
+
+    matrix: Matrix
+
+
+def trace(matrix: Matrix) -> Trace:
+    """Return the trace of a square matrix, for ``mean(trace(...))``: by a random vector g, ``mean(g * (matrix @ g))``.
+
+    Raises:
+        ProgramError: if it is not a square matrix.
+    """
     if not isinstance(matrix, Matrix) or matrix.rows != matrix.cols:
         raise ProgramError(f"trace({matrix})", getattr(matrix, "shape", str(matrix)), "trace takes a square matrix",
                            "multiply by a transpose: W.T @ W")
-    program = matrix.program
-    g = program.vector(probe or program.fresh("_"), matrix.rows)
-    return moment(g * (matrix @ g))
+    return Trace(matrix)
 
 
 def apply(fn: Function | str, *args) -> Value:
@@ -406,33 +423,18 @@ def apply(fn: Function | str, *args) -> Value:
         (<vector n: y>, ('x', '_1'))
     """
     if isinstance(fn, str):
-        fn = nonlinearity(fn)
+        fn = functions.nonlinearity(fn)
     owner = next((a for a in args if isinstance(a, Operators)), None)
     if owner is None:
         raise ProgramError(f"{fn.name}({', '.join(map(str, args))})", fn.name, "no argument is a variable of a program",
                            "give a vector or scalar of a program")
-    values = [owner._lift(a) for a in args]
-    for v in values:
-        if isinstance(v, Matrix):
-            raise ProgramError(f"{fn.name}({v})", str(v), "a nonlinearity acts on vectors and scalars",
-                               f"apply {v} to a vector with @ first")
+    values = [as_vector(owner._lift(a)) for a in args]
     return owner.program._lazy(Nonlin("", fn, tuple(v.name for v in values)))
-
-
-def nonlinearity(name: str, *params) -> Function:
-    """Return the registered nonlinearity of a name (atoms.registry), perhaps with exact parameters."""
-    from tensorprog.atoms import registry
-
-    return registry.nonlinearity(name, *params)
-
-
-def _power_function(power: Fraction) -> Function:
-    return nonlinearity("power", power)
 
 
 def function(name: str) -> Callable[..., Value]:
     """Return ``apply`` of a registered nonlinearity as a plain function: ``relu = function("relu")``."""
-    fn = nonlinearity(name)
+    fn = functions.nonlinearity(name)
 
     def applied(*args) -> Value:
         return apply(fn, *args)

@@ -52,6 +52,7 @@ class Program(Surface):
         self._where: dict[str, int] = {}
         self._frozen = False
         self._fresh = 0
+        self._reserved: set[str] = set()
         self._init_surface()
         self.outputs: tuple[str, ...] = ()
         self.loss = loss
@@ -158,8 +159,12 @@ class Program(Surface):
         while True:
             self._fresh += 1
             name = f"{stem}{self._fresh}"
-            if name not in self._types:
+            if name not in self._types and name not in self._reserved and name not in self._dims:
                 return name
+
+    def reserve(self, names: Iterable[str]) -> None:
+        """Keep ``fresh`` from giving out these names."""
+        self._reserved.update(names)
 
     def output(self, *names) -> None:
         """Mark variables as outputs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -156,15 +156,17 @@ class Surface:
         given = [None if e is None else _rational(name, e) for e in (a, b, c)]
         if init not in ("normal", "zero", "one"):
             raise ProgramError(f"param {name}", init, "unknown initialization", "use init=normal, init=zero or init=one")
-        if init == "normal":
-            exponents = [Affine.symbol(f"{s}[{name}]") if e is None else Affine.of(e)
-                         for s, e in zip("ab", given, strict=False)]
-            total = -2 * exponents[0] - 2 * exponents[1]
-            law = Normal(ZERO, ONE if total.is_zero else Scale.power(self.scale_dim(name).name, total))
-        else:
-            law = Constant(ZERO if init == "zero" else ONE)
+        param = Param(*given, init=init, role=role, trainable=trainable)
         kind = MatrixType(_dim(name, rows), _dim(name, cols))
-        return self[self.add(Input(name, kind, law, Param(*given, init=init, role=role, trainable=trainable)))]
+        return self[self.add(Input(name, kind, self.default_law(name, param), param))]
+
+    def default_law(self, name: str, param: Param) -> Normal | Constant:
+        """Return the law of a parameter's entries: N(0, n^(-2a - 2b)), unknown exponents as symbols, or a constant."""
+        if param.init != "normal":
+            return Constant(ZERO if param.init == "zero" else ONE)
+        a, b = (Affine.symbol(f"{s}[{name}]") if e is None else Affine.of(e) for s, e in (("a", param.a), ("b", param.b)))
+        exponent = -2 * (a + b)
+        return Normal(ZERO, ONE if exponent.is_zero else Scale.power(self.scale_dim(name).name, exponent))
 
     def scale_dim(self, name: str = "param") -> Dim:
         """Return the dimension that is n itself: of growth 1, and of factor 1 if there is one."""
@@ -206,8 +208,6 @@ class Surface:
             if isinstance(x, build.Matrix):
                 raise ProgramError(f"{name} = {x}", str(x), "only vectors and scalars are lines", "apply the matrix to a vector")
             return self.scalar(name, x)
-        if x.line is None and not x.anchor and isinstance(x, build.Scalar) and all(not p for _, p in x.terms):
-            return self.scalar(name, x.terms[0][0] if x.terms else 0)
         line = x.line if x.line is not None else build.polynomial_line(x)
         return self[self.add(replace(line, out=name))]
 
@@ -224,10 +224,20 @@ class Surface:
         kind = self._check(replace(line, out="_"))
         return (build.Vector if isinstance(kind, VectorType) else build.Scalar)(self, kind, line=line)
 
+    def probe(self, dim: Dim) -> build.Vector:
+        """Declare a vector of independent N(0, 1) coordinates under a fresh name."""
+        return self.vector(self.fresh("_"), dim)
+
+    def _ones(self, dim: Dim) -> build.Vector:
+        """Return the vector of ones along an axis; declares one if there is none."""
+        ones = VectorType(dim), Constant(ONE)
+        found = next((x.out for x in self._lines if isinstance(x, Input) and (x.type, x.law) == ones), None)
+        return self[found or self.add(Input(self.fresh("_"), *ones))]
+
     def _write(self, line: MatMul | Nonlin | Moment) -> str:
         """Return the variable that holds a line's value; an equal line that is there already is reused."""
         for old in self._lines[self._indexed:]:
-            if not isinstance(old, Input):
+            if not isinstance(old, Input) or isinstance(old.type, ScalarType):
                 self._known.setdefault(replace(old, out=""), old.out)
         self._indexed = len(self._lines)
         return self._known.get(line) or self.add(replace(line, out=self.fresh("_")))
