@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakValueDictionary
@@ -27,6 +27,7 @@ from tensorprog.program.instructions import (
     Normal,
     Outer,
     ScalarType,
+    VectorType,
 )
 from tensorprog.program.program import Program, spell
 
@@ -118,8 +119,22 @@ class Env:
 
     def vector(self, line, x):
         """Return the result of a line whose type is a vector: a number means that all coordinates are equal."""
-        size = self.sizes[self.program.type_of(line.out).dim.name]
-        return x if self.arrays.is_array(x) else self.arrays.full(size, float(x))
+        if self.arrays.is_array(x):
+            return x
+        t = self.program.type_of(line.out)
+        assert isinstance(t, VectorType)
+        return self.arrays.full(self.sizes[t.dim.name], float(x))
+
+    def shape(self, name: str) -> tuple[int, int]:
+        """Return (rows, columns) of a matrix."""
+        return matrix_shape(self.program, name, self.sizes)
+
+
+def matrix_shape(program: Program, name: str, sizes: Mapping[str, int]) -> tuple[int, int]:
+    """Return (rows, columns) of a matrix of a program at the given sizes of its dimensions."""
+    t = program.type_of(name)
+    assert isinstance(t, MatrixType)
+    return sizes[t.rows.name], sizes[t.cols.name]
 
 
 # --------------------------------------------------------------------------------------------------- rules
@@ -184,9 +199,10 @@ def _std(line, variance: float) -> float:
 
 
 def _matrix(line: Input, env: Env):
-    rows, cols = env.sizes[line.type.rows.name], env.sizes[line.type.cols.name]
-    law = line.law
-    mean, std = (env.at(law.value), 0.0) if isinstance(law, Constant) else (env.at(law.mean), _std(line, env.at(law.variance)))
+    rows, cols = env.shape(line.out)
+    law: Any = line.law  # Normal or Constant: Program refuses others for a matrix
+    constant = isinstance(law, Constant)
+    mean, std = (env.at(law.value), 0.0) if constant else (env.at(law.mean), _std(line, env.at(law.variance)))
     if std == 0.0:
         ones = env.arrays.full(rows, 1.0)[None], env.arrays.full(cols, 1.0)[None]
         return LowRankMatrix([(mean, *ones)])
@@ -196,9 +212,7 @@ def _matrix(line: Input, env: Env):
 @execute(MatMul)
 def _(step, env: Env):
     matrix, transposed = env.value[step[0].matrix], step[0].transposed
-    t = env.program.type_of(step[0].matrix)
-    longest = max(env.sizes[t.rows.name], env.sizes[t.cols.name])
-    most = max(1, _LARGEST_BLOCK // longest)
+    most = max(1, _LARGEST_BLOCK // max(env.shape(step[0].matrix)))
     out = []
     for i in range(0, len(step), most):
         out.extend(matrix.apply(env.arrays.block([env.value[line.vector] for line in step[i : i + most]]), transposed))
@@ -241,12 +255,10 @@ def _(step, env: Env):
         weights = rule.linear_weights(len(line.pairs) - 1)
         terms = [(float(w) * coef * gradient, *uv) for w, uv in zip(weights, blocks, strict=True) if uv is not None]
         return (LowRankMatrix([term for term in terms if term[0]] or terms[:1]),)
-    t = env.program.type_of(line.out)
-    shape = env.sizes[t.rows.name], env.sizes[t.cols.name]
     gradients = []
     for uv in blocks:
         if uv is None:
-            gradients.append(np.zeros(shape, env.draws.dtype))
+            gradients.append(np.zeros(env.shape(line.out), env.draws.dtype))
             continue
         g = uv[0].T @ uv[1]
         if gradient != 1.0:

@@ -13,12 +13,16 @@ from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.arrays import Arrays
 from tensorprog.finite.draws import Draws
-from tensorprog.finite.execute import Env, execute
+from tensorprog.finite.execute import Env, execute, matrix_shape
+from tensorprog.finite.matrix_free import LazyGaussian
 from tensorprog.finite.schedule import Schedule, schedule
-from tensorprog.program.instructions import MatrixType
+from tensorprog.program.instructions import Input, MatrixType, Normal, Outer
 from tensorprog.program.program import Program, spell
 
 METHODS = ("auto", "dense", "matrix-free")
+
+#: A matrix of at most this many entries is drawn at once rather than product by product.
+_CHEAP = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -141,13 +145,34 @@ def _arrays(backend: str, dtype: str) -> Arrays:
 
 def _matrix_free(program: Program, plan: Schedule, sizes: Mapping[str, int], method: str) -> frozenset[str]:
     """Return the random matrices whose products are drawn instead of their entries."""
-    return frozenset()
+    if method == "dense":
+        return frozenset()
+    if method == "auto" and any(_is_dense(program, line, sizes) for line in program.lines):
+        return frozenset()  # an entrywise update has as many entries as the matrix, so nothing would be saved
+    lazy = []
+    for line in program.lines:
+        if isinstance(line, Input) and isinstance(line.law, Normal) and line.out in plan.products:
+            shape, uses = matrix_shape(program, line.out, sizes), plan.products[line.out]
+            cheap = min(shape) <= 64 or math.prod(shape) <= _CHEAP or max(uses) > min(shape) // 4
+            if method == "matrix-free" or not cheap:
+                lazy.append(line.out)
+    return frozenset(lazy)
+
+
+def _is_dense(program: Program, line: Any, sizes: Mapping[str, int]) -> bool:
+    """Whether a line is an update whose entries are formed, and they are many."""
+    if not isinstance(line, Outer):
+        return False
+    rule: Any = line.rule
+    return not rule.linear and math.prod(matrix_shape(program, line.out, sizes)) > _CHEAP
 
 
 def _maker(arrays: Arrays, draws: Draws, plan: Schedule, lazy: frozenset[str]):
     """Return the function that makes the standard normal matrix of a name: its entries, or a sampler of products."""
 
     def gaussian(name: str, rows: int, cols: int):
+        if name in lazy:
+            return lambda: LazyGaussian((rows, cols), draws, name, uses=plan.products[name], arrays=arrays)
         return lambda: arrays.of(draws.normal(name, (rows, cols)))
 
     return gaussian

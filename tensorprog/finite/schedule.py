@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
@@ -24,7 +25,21 @@ class Schedule:
     products: dict[str, tuple[int, int]]
 
 
+#: Plans of frozen programs still alive, by identity: comparing programs costs more than planning one.
+_PLANS: dict[int, tuple[weakref.ref, Schedule]] = {}
+
+
 def schedule(program: Program) -> Schedule:
+    """Return the schedule of a program, made once for a frozen one; see ``make_schedule``."""
+    if not program.is_frozen:
+        return make_schedule(program)
+    key = id(program)
+    if key not in _PLANS:
+        _PLANS[key] = weakref.ref(program, lambda _: _PLANS.pop(key, None)), make_schedule(program)
+    return _PLANS[key][1]
+
+
+def make_schedule(program: Program) -> Schedule:
     """Return the schedule that runs every product as early as it can, with all others by its matrix that can.
 
     The level of a line is the number of products on the longest path to it; products of one level and one
@@ -33,9 +48,9 @@ def schedule(program: Program) -> Schedule:
     >>> p = Program()
     >>> n = p.dim("n")
     >>> W, x, y = p.matrix("W", n, n), p.vector("x", n), p.vector("y", n)
-    >>> s = p.mean((W @ x) * (W @ (W @ y)))
-    >>> [len(step) for step in schedule(p).steps]
-    [1, 1, 1, 2, 1, 1, 1]
+    >>> p.output(p.mean((W @ x) * (W @ (W @ y))))
+    >>> [len(step) for step in make_schedule(p).steps]
+    [1, 1, 1, 2, 1, 1]
     """
     level: dict[str, int] = {}
     products: Counter = Counter()
