@@ -280,7 +280,7 @@ class Matrix(Operators):
         if not isinstance(other, Scalar):
             if self.is_column:
                 return as_vector(self)._times(as_vector(other))
-            raise _not_a_vector(self)
+            raise _not_a_vector(self, f"{other} * ({self})")
         return Matrix(self.program, self.rows, self.cols, tuple(
             (c * d, join(s, q), w) for c, s, w in self.parts for d, q in other._polynomial()))
 
@@ -299,8 +299,8 @@ class Matrix(Operators):
         return f"<matrix {self.shape}: {self}>"
 
 
-def _not_a_vector(x) -> ProgramError:
-    return ProgramError(str(x), str(x), "matrices add to matrices, and multiply numbers and scalars",
+def _not_a_vector(x, line: str = "") -> ProgramError:
+    return ProgramError(line or str(x), str(x), "matrices add to matrices, and multiply numbers and scalars",
                         "apply the matrix to a vector with @, in parentheses: u * (W @ v)")
 
 
@@ -409,7 +409,7 @@ def apply(fn: Function | str, *args) -> Value:
     """Return ``fn(args)`` coordinate by coordinate; a vector if any argument is one.
 
     Args:
-        fn: a Function, or the name of a registered nonlinearity.
+        fn: a Function, or the name of one, whose parameters follow its argument: ``apply("hermite", x, 3)``.
         args: vectors along one axis, scalars or exact numbers; at least one belongs to a program.
 
     Raises:
@@ -423,7 +423,8 @@ def apply(fn: Function | str, *args) -> Value:
         (<vector n: y>, ('x', '_1'))
     """
     if isinstance(fn, str):
-        fn = functions.nonlinearity(fn)
+        args, params = functions.split(fn, args)
+        fn = functions.function_named(fn, len(args), *params)
     owner = next((a for a in args if isinstance(a, Operators)), None)
     if owner is None:
         raise ProgramError(f"{fn.name}({', '.join(map(str, args))})", fn.name, "no argument is a variable of a program",
@@ -434,10 +435,11 @@ def apply(fn: Function | str, *args) -> Value:
 
 def function(name: str) -> Callable[..., Value]:
     """Return ``apply`` of a registered nonlinearity as a plain function: ``relu = function("relu")``."""
-    fn = functions.nonlinearity(name)
+    if not functions.is_function(name):
+        functions.nonlinearity(name)  # raises, naming the nearest
 
     def applied(*args) -> Value:
-        return apply(fn, *args)
+        return apply(name, *args)
 
     applied.__name__ = applied.__qualname__ = name
     applied.__doc__ = f"Return ``{name}`` of vectors, scalars or numbers, coordinate by coordinate."

@@ -15,11 +15,11 @@ from tensorprog.exponents.scale import Scale
 from tensorprog.program import build, functions
 from tensorprog.program.grammar import RESERVED
 from tensorprog.program.instructions import ScalarType
-from tensorprog.program.numbers import spelled_number
+from tensorprog.program.numbers import MAX_BITS, MAX_EXPONENT, MAX_ROOT, settled
 from tensorprog.program.program import Program
 
-#: Bounds that keep reading fast on any text: digits and bits of a number, size of an exponent, denominator of a root.
-MAX_DIGITS, MAX_BITS, MAX_EXPONENT, MAX_ROOT = 300, 4096, 10**6, 64
+#: Digits of a literal.
+MAX_DIGITS = 1300
 
 
 class Evaluator:
@@ -91,13 +91,8 @@ class Evaluator:
 
     def constant(self, x: Scale) -> build.Scalar:
         """Return a constant as a scalar expression; raises if the number is too large or not real."""
-        number = x.number
-        if isinstance(number, Fraction):
-            if max(number.numerator.bit_length(), number.denominator.bit_length()) > MAX_BITS:
-                raise ParseError("", "...", f"numbers have at most {MAX_BITS} bits", "use a power of n, or a smaller number")
-        else:
-            spelled_number(number)
-        return build.Scalar(self.program, ScalarType(), terms=((x, ()),) if not x.is_zero else ())
+        x = settled(x)
+        return build.Scalar(self.program, ScalarType(), terms=() if x.is_zero else ((x, ()),))
 
     def constant_of(self, x) -> Scale | None:
         """Return what an expression is if it is one constant, else None."""
@@ -286,11 +281,13 @@ class Evaluator:
         return build.moment(self.value(x), mean=name == "mean")
 
     def function(self, name: str, args: list[build.Value]):
-        """Return a nonlinearity of values; numbers after the variables are the parameters of its family."""
-        params = []
-        while len(args) > 1 and self.constant_of(args[-1]) is not None and functions.takes_parameters(name):
-            params.insert(0, self.rational(args.pop(), "a parameter"))
-        fn = functions.nonlinearity(name, *params)
+        """Return a function of values; numbers after the argument are the parameters of its family."""
+        args, params = functions.split(name, args)
+        exact = [self.constant_of(p) for p in params]
+        if any(p is None or p.powers or not isinstance(p.number, Fraction) for p in exact):
+            raise ProgramError("", len(args) + len(params), f"{name} takes {len(args)} argument{'s' * (len(args) != 1)}",
+                               "give as many; parameters are rational numbers")
+        fn = functions.function_named(name, len(args), *(p.number for p in exact))
         if fn.arity != len(args):
             raise ProgramError("", len(args), f"{name} takes {fn.arity} argument{'s' * (fn.arity != 1)}", "give as many")
         return build.apply(fn, *args)

@@ -66,9 +66,9 @@ RSQB      : "]"
 
 #: How an error message calls each terminal.
 TERMINALS = {
-    "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "POWER": "^", "DOT_T": ".T", "PLUS": "+", "MINUS": "-",
-    "STAR": "*", "SLASH": "/", "AT": "@", "TILDE": "~", "EQUALS": "=", "COLON": ":", "COMMA": ",", "LPAR": "(", "RPAR": ")",
-    "LSQB": "[", "RSQB": "]", "$END": "the end of the line",
+    "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "POWER": "'^'", "DOT_T": "'.T'", "PLUS": "'+'",
+    "MINUS": "'-'", "STAR": "'*'", "SLASH": "'/'", "AT": "'@'", "TILDE": "'~'", "EQUALS": "'='", "COLON": "':'",
+    "COMMA": "','", "LPAR": "'('", "RPAR": "')'", "LSQB": "'['", "RSQB": "']'", "$END": "the end of the line",
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from tensorprog.errors import ProgramError
 from tensorprog.exponents.scale import Scale, add_numbers
+from tensorprog.program.numbers import settled
 
 #: The largest power of a variable.
 MAX_POWER = 64
@@ -34,4 +35,5 @@ def collected(terms: Iterable[Term]) -> tuple[Term, ...]:
             sums[key] = Scale(add_numbers(old.number, coef.number), coef.powers), first
         else:
             sums[key] = coef, powers
-    return tuple(term for term in sums.values() if not term[0].is_zero)
+    settle = ((settled(coef), powers) for coef, powers in sums.values())
+    return tuple((coef, powers) for coef, powers in settle if not coef.is_zero)

@@ -3,10 +3,52 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import lru_cache
+from math import isfinite
 
 from tensorprog.errors import ProgramError
 from tensorprog.exponents.scale import Number, Scale
 from tensorprog.program.dims import Dim
+
+#: What coefficients are bounded by, so that no program is slow: bits of a rational, size of an exponent of n, size of the
+#: exponents within an irrational number and the number of its operations.
+MAX_BITS, MAX_EXPONENT, MAX_ROOT, MAX_OPS = 4096, 10**6, 64, 200
+
+
+def settled(x: Scale) -> Scale:
+    """Return a coefficient with its number multiplied out; raises ProgramError if it is too large to be exact.
+
+    Example:
+        >>> import sympy
+        >>> settled(Scale((1 + sympy.sqrt(2)) * (1 - sympy.sqrt(2)))).number
+        Fraction(-1, 1)
+    """
+    for _, e in x.powers:
+        if any(max(abs(c.numerator), c.denominator) > MAX_EXPONENT for c in (e.const, *(c for _, c in e.terms))):
+            raise _too_large(f"exponents are fractions of numbers up to {MAX_EXPONENT}")
+    number = x.number if isinstance(x.number, Fraction) else _expanded(x.number)
+    if isinstance(number, Fraction) and max(number.numerator.bit_length(), number.denominator.bit_length()) > MAX_BITS:
+        raise _too_large(f"numbers have at most {MAX_BITS} bits")
+    return x if number is x.number else Scale(number, x.powers)
+
+
+def _too_large(reason: str) -> ProgramError:
+    return ProgramError("a coefficient", "a larger one", reason, "use a smaller number, or a power of n")
+
+
+@lru_cache(maxsize=1024)
+def _expanded(x: Number) -> Number:
+    import sympy
+
+    spelled_number(x)
+    y = sympy.expand(x)
+    for number in {x, y}:
+        for count, part in enumerate(sympy.preorder_traversal(number)):
+            root = part.exp if isinstance(part, sympy.Pow) else sympy.S.One
+            if count > MAX_OPS or max(abs(root.p), root.q) > MAX_ROOT or (isinstance(part, sympy.Rational) and max(
+                    int(part.p).bit_length(), int(part.q).bit_length()) > MAX_BITS):
+                raise _too_large("this number has too many parts to be exact")
+    return Fraction(int(y.p), int(y.q)) if y.is_Rational else y
 
 
 def coefficient(x, what: str = "a coefficient") -> Scale:
@@ -36,8 +78,7 @@ def coefficient(x, what: str = "a coefficient") -> Scale:
     if getattr(x, "is_Rational", False):
         return Scale(Fraction(int(x.p), int(x.q)))
     if getattr(x, "is_number", False):
-        spelled_number(x)
-        return Scale(x)
+        return settled(Scale(x))
     if type(x).__module__ == "numpy" and hasattr(x, "__index__") and getattr(x, "shape", None) == ():
         return Scale(Fraction(int(x)))
     raise ProgramError(x, type(x).__name__, f"{what} is an exact number", "use int, Fraction, sympy.sqrt(2), or n**Fraction(1, 2)")
@@ -49,7 +90,7 @@ def _is_real(x) -> bool:
 
 
 def _exact_fix(x: float) -> str:
-    if x != x or x in (float("inf"), float("-inf")):
+    if not isfinite(x):
         return "give a finite exact number"
     near = Fraction(x).limit_denominator(10**6)
     return f"write {near.numerator}" if near.denominator == 1 else f"write Fraction({near.numerator}, {near.denominator})"

@@ -99,9 +99,8 @@ def _monomial(coef: Scale, powers: tuple[int, ...], args: Sequence[str]) -> str:
     head = str(coef)
     if not factors:
         return head
-    if coef.powers or not isinstance(coef.number, Fraction):
-        if any(op in head for op in ("+", " ")):
-            head = f"({head})"
+    if not coef.powers and getattr(coef.number, "is_Add", False):
+        head = f"({head})"
     if head in ("1", "-1"):
         return head[:-1] + "*".join(factors)
     return "*".join([head, *factors])

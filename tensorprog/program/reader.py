@@ -303,10 +303,10 @@ def _unexpected(code: str, start: str, got, wanted: list[str], column: int) -> P
     kind, before = getattr(got, "type", ""), code[:column - 1].rstrip()
     spelled = "the end of the line" if kind == "$END" else repr(str(got))
     expected = ", ".join(dict.fromkeys(TERMINALS[w] for w in wanted if w in TERMINALS))
-    fix = f"expected {expected}" if expected else "expected the end of the line"
+    fix = f"expected {expected or 'the end of the line'}"
     head = _HEAD.match(code)
     near = get_close_matches(head[1], STATEMENTS, 1, 0.6) if head and start == "assign" else []
-    if near and "=" in wanted + [TERMINALS.get(w) for w in wanted]:
+    if near and "EQUALS" in wanted:
         fix = f"did you mean {near[0]}? A definition is: name = expression"
     elif kind in ("NAME", "NUMBER", "LPAR") and before and (before[-1].isalnum() or before[-1] in ")_`") and "STAR" in wanted:
         fix = "write * between the factors of a product"
@@ -314,4 +314,4 @@ def _unexpected(code: str, start: str, got, wanted: list[str], column: int) -> P
         fix = "a definition is: name = expression"
     elif str(got) in ("=", "<", ">", "!", "&", "|", "%", "\\", ";", "{", "}", "'", "$", "?"):
         fix += "; one definition a line, with + - * / ^ @"
-    return ParseError("", spelled.strip("'"), f"unexpected {spelled}", fix)
+    return ParseError("", str(got) if kind != "$END" else "", f"unexpected {spelled}", fix)

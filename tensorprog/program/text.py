@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-from tensorprog.atoms.function import Function
-from tensorprog.errors import NotCoveredError, ParseError, TensorProgError
+from tensorprog.errors import NotCoveredError, ParseError
 from tensorprog.exponents.scale import Scale
 from tensorprog.program.dims import Dim
+from tensorprog.program.functions import has_word
 from tensorprog.program.grammar import RESERVED
 from tensorprog.program.instructions import (
     Constant,
@@ -16,7 +16,6 @@ from tensorprog.program.instructions import (
     Instruction,
     Joint,
     MatMul,
-    MatrixType,
     Moment,
     Nonlin,
     Normal,
@@ -195,7 +194,7 @@ def _matmul(program: Program, line: MatMul) -> str:
 def _nonlin(program: Program, line: Nonlin) -> str:
     args = tuple(map(quoted, line.args))
     if not isinstance(line.fn, Poly):
-        if not speakable(line.fn):
+        if not has_word(line.fn):
             raise NotCoveredError(spell(line), line.fn.name, "the text form has no word for this function",
                                   "register it, or keep the program in Python")
         return f"{quoted(line.out)} = {line.fn.spelled(*args)}"
@@ -227,13 +226,3 @@ def scale_text(x: Scale) -> str:
         if quoted(name) != name:
             raise NotCoveredError(str(x), name, "a power of this dimension cannot be spelled", "rename the dimension")
     return str(x)
-
-
-def speakable(fn: Function) -> bool:
-    """Return whether the text form has a word for a function: whether its spelling is read as itself."""
-    from tensorprog.program.functions import named_like
-
-    try:
-        return named_like(fn) == fn
-    except TensorProgError:
-        return False
