@@ -1,0 +1,21 @@
+"""The public names, each once; tensorprog/__init__.py reads this list when one is first asked for."""
+
+from collections.abc import Callable
+
+from tensorprog import errors as errors
+from tensorprog import nets as nets
+from tensorprog._version import __version__ as __version__
+from tensorprog.atoms.custom import from_callable as from_callable
+from tensorprog.atoms.custom import from_sympy as from_sympy
+from tensorprog.atoms.nonlinearity import Nonlinearity as Nonlinearity
+from tensorprog.interp.scaling import Scaling as Scaling
+from tensorprog.interp.unroll import unroll as unroll
+from tensorprog.program.build import Value
+from tensorprog.program.program import Program as Program
+from tensorprog.program.text import parse as parse
+from tensorprog.program.text import to_text as to_text
+from tensorprog.scaling.classify import classify as classify
+from tensorprog.scaling.derive import derive as derive
+
+# every registered nonlinearity, by its name
+def __getattr__(name: str) -> Callable[..., Value]: ...
