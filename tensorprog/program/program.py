@@ -295,6 +295,11 @@ class Program(Surface):
     def __str__(self) -> str:
         return "\n".join([*(d.declaration() for d in self._dims.values()), *(spell(x) for x in self._lines)])
 
+    def _repr_html_(self) -> str:
+        from importlib import import_module  # by name: readings import programs, never the other way round
+
+        return import_module("tensorprog.interp.show").to_html(self)
+
     def __repr__(self) -> str:
         return f"<Program: {len(self._lines)} lines, outputs {', '.join(self.outputs) or 'none'}>"
 

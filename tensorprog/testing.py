@@ -1,0 +1,334 @@
+"""For tests, ours and users': a market of named programs, random well-typed programs, assertions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from tensorprog.program.build import Matrix, Scalar, Vector, apply
+from tensorprog.program.dims import Dim
+from tensorprog.program.program import Program
+from tensorprog.program.text import parse, to_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: Nonlinearities of random programs: those that keep coordinates of order 1, and those that keep their growth.
+ODD, EVEN, GENERIC = ("tanh", "sin", "erf"), ("cos", "gaussian"), ("relu", "sigmoid", "gelu", "softplus")
+
+_MARKET = {
+    "mlp": """
+        dim n
+        dim d = 3
+        matrix W1 : n x d ~ N(0, 1)
+        matrix W2 : n x n
+        matrix V : 1 x n
+        input xi : d
+        h1 = W1 @ xi
+        x1 = relu(h1)
+        h2 = W2 @ x1
+        x2 = relu(h2)
+        f = V @ x2
+        q = mean(x2 * x2)
+        output f, q
+    """,
+    "mlp_trainable": """
+        dim n
+        dim d = 3
+        param W1 : n x d [role="input"]
+        param W2 : n x n [a=0, b=1/2, c=1, role="hidden"]
+        param b2 : n x 1 [init=zero, role="bias"]
+        param V : 1 x n [role="output"]
+        input xi : d = [1, -1/2, 0]
+        h2 = W2 @ tanh(W1 @ xi) + b2
+        f = V @ tanh(h2)
+        output f
+        loss squared
+    """,
+    "resnet": """
+        dim n
+        matrix U1 : n x n
+        matrix V1 : n x n
+        matrix U2 : n x n
+        matrix V2 : n x n
+        vector x0 : n
+        x1 = x0 + V1 @ relu(U1 @ x0)
+        x2 = x1 + (V2 @ relu(U2 @ x1)) / sqrt(2)
+        q = mean(x2 * x0)
+        output q
+    """,
+    "rnn": """
+        dim n
+        dim vocab = 5
+        matrix W : n x n
+        matrix U : n x vocab ~ N(0, 1)
+        input a : vocab onehot 1
+        input b : vocab onehot 4
+        input c : vocab onehot 1
+        vector v : n
+        h1 = tanh(U @ a)
+        h2 = tanh(W @ h1 + U @ b)
+        h3 = tanh(W @ h2 + U @ c)
+        f = sum(v * h3) / n^(1/2)
+        output f
+    """,
+    "attention": """
+        dim n
+        matrix Q : n x n
+        matrix K : n x n
+        matrix V : n x n
+        vector x1, x2 : n ~ N(0, [[1, 1/2], [1/2, 1]])
+        s1 = sum((Q @ x2) * (K @ x1)) / n
+        s2 = sum((Q @ x2) * (K @ x2)) / n
+        p1 = softmax_0(s1, s2)
+        p2 = softmax_1(s1, s2)
+        y = p1 * (V @ x1) + p2 * (V @ x2)
+        q = mean(y * y)
+        output q
+    """,
+    "layernorm": """
+        dim n
+        matrix W : n x n
+        vector x : n ~ N(1/2, 4)
+        h = W @ x
+        mu = mean(h)
+        sigma = mean((h - mu)^2)^(1/2)
+        y = gelu((h - mu) / sigma)
+        q = mean(y * x)
+        output q
+    """,
+    "tied": """
+        dim n
+        matrix W : n x n
+        vector x : n
+        y = W.T @ relu(W @ x)
+        q = mean(x * y)
+        output q
+    """,
+    "gram_chain": """
+        dim n
+        dim m ~ 2*n
+        matrix W : m x n
+        vector x : n
+        G = W.T @ W
+        y = G @ G @ G @ x
+        q = mean(x * y)
+        tr = mean(trace(G @ G))
+        output q, tr
+    """,
+    "symmetric": """
+        dim n
+        matrix W : n x n
+        vector x : n
+        w = (W + W.T)/sqrt(2) @ x
+        y = (W + W.T)/sqrt(2) @ w
+        q = mean(x * y)
+        output q
+    """,
+    "rectangular": """
+        dim n
+        dim m ~ 3/2*n
+        dim h ~ n^(1/2)
+        dim k ~ 2*h
+        matrix A : m x n ~ N(0, 4/n)
+        matrix B : h x m
+        matrix C : k x h
+        vector x : n
+        y = B @ tanh(A @ x)
+        z = A.T @ (B.T @ y)
+        t = tanh(C @ y)
+        q = mean(z * x)
+        r = sum(t * t) / k
+        output q, r
+    """,
+    "moments": """
+        dim n
+        matrix W : n x n
+        vector u, v : n ~ N([0, 1], [[1, 1/3], [1/3, 2]])
+        h = W @ u
+        a = mean(h * h)
+        b = mean(u * v * u)
+        c = sum(h * v) / n^(1/2)
+        output a, b, c
+    """,
+    "scalars": """
+        dim n
+        matrix W : n x n
+        vector x : n
+        scalar t = 1/3
+        s = mean(x * x)
+        r = tanh(s - t) + pi*s^2
+        y = r * (W @ x) + cos(r) * x - 1
+        q = mean(sin(mean(y * x) * y) * y)
+        output q
+    """,
+    "multiplier": """
+        dim n
+        exponent alpha
+        param W : n x n
+        vector x : n
+        y = n^-alpha * (W @ x)
+        output y
+    """,
+}
+
+
+def market() -> dict[str, Program]:
+    """Return named example programs: networks forward, tied weights, chains, rectangles, moments, nested scalars.
+
+    Example:
+        >>> sorted(market())[:4]
+        ['attention', 'gram_chain', 'layernorm', 'mlp']
+    """
+    return {name: parse("\n".join(line.strip() for line in text.splitlines()), name).freeze()
+            for name, text in _MARKET.items()}
+
+
+def random_program(rng: np.random.Generator, *, steps: int = 8, matrices: int = 3, sublinear: bool = True,
+                   powers: bool = False) -> Program:
+    """Return a random well-typed program whose lines all stay finite at any width.
+
+    Args:
+        rng: a numpy Generator; the same state gives the same program.
+        steps: operations, each of one line or a few.
+        matrices: at most so many random matrices, used with their transposes.
+        sublinear: whether an axis of growth 1/2 may occur.
+        powers: whether coefficients may be n^(1/2) and n^(-1/2).
+
+    Example:
+        >>> import numpy as np
+        >>> p = random_program(np.random.default_rng(3), steps=5)
+        >>> p == random_program(np.random.default_rng(3), steps=5), len(p.outputs) > 0
+        (True, True)
+    """
+    return _Author(lambda k: int(rng.integers(k)), matrices, sublinear, powers).write(steps)
+
+
+def programs(*, max_steps: int = 10, matrices: int = 3, sublinear: bool = True, powers: bool = False) -> Any:
+    """Return the Hypothesis strategy of the programs of ``random_program``; it shrinks to few and simple lines.
+
+    Example:
+        >>> from hypothesis import find
+        >>> len(find(programs(), lambda p: len(p.outputs) > 0).lines) < 8
+        True
+    """
+    from hypothesis import strategies as st
+
+    @st.composite
+    def written(draw) -> Program:
+        author = _Author(lambda k: draw(st.integers(0, k - 1)), matrices, sublinear, powers)
+        return author.write(draw(st.integers(1, max_steps)))
+
+    return written()
+
+
+class _Author:
+    """Writes a program from choices: ``choose(k)`` is a number below k, the simplest one 0."""
+
+    def __init__(self, choose: Callable[[int], int], matrices: int, sublinear: bool, powers: bool):
+        self.choose, self.powers = choose, powers
+        p = self.program = Program()
+        self.dims = [p.dim("n"), *[p.dim("m", factor=2)] * (choose(3) > 0), *[p.dim("h", growth="1/2")] * (sublinear and choose(3) == 2)]
+        self.matrices = [p.matrix(f"W{i + 1}", self.pick(self.dims), self.pick(self.dims), variance=None)
+                         for i in range(1 + choose(matrices))]
+        # with each vector and scalar the degree of its growth in its inputs: products keep it small
+        self.vectors: list[tuple[Vector, int]] = []
+        self.scalars: list[tuple[Scalar, int]] = []
+        for d in self.dims:
+            if choose(3) == 2:
+                half = Fraction(choose(3) - 1, 2)
+                pair = p.vectors(f"u_{d.name} v_{d.name}", d, covariance=[[1, half], [half, 1]])
+                self.vectors += [(x, 1) for x in pair]
+            else:
+                self.vectors.append((p.vector(f"x_{d.name}", d), 1))
+
+    def pick(self, xs):
+        """Return one of a list."""
+        return xs[self.choose(len(xs))]
+
+    def write(self, steps: int) -> Program:
+        """Return the program after so many operations, its scalars the outputs."""
+        operations = (self.multiply, self.multiply, self.nonlinear, self.nonlinear, self.combine, self.product, self.moment,
+                      self.scaled, self.scalar_function)
+        for i in range(steps):
+            made = self.pick(operations)()
+            if made is None:
+                continue
+            value, degree = made
+            value = self.program.let(f"y{i + 1}", value)
+            (self.vectors if isinstance(value, Vector) else self.scalars).append((value, degree))
+        last = self.vectors[-1][0]
+        self.program.output(self.program.let("q", self.program.mean(last * last)), *(s for s, _ in self.scalars))
+        return self.program
+
+    def number(self) -> Fraction:
+        """Return a small coefficient."""
+        return self.pick([Fraction(x) for x in ("1", "-1", "1/2", "2", "-1/3")])
+
+    def along(self, dim: Dim) -> list[tuple[Vector, int]]:
+        """Return the vectors along an axis, the latest first."""
+        return [(x, k) for x, k in reversed(self.vectors) if x.type.dim == dim]
+
+    def multiply(self):
+        """W @ x or W.T @ x"""
+        x, k = self.pick(self.vectors[::-1])
+        fits: list[Matrix] = [m for w in self.matrices for m in (w, w.T) if m.cols == x.type.dim]
+        return (self.pick(fits) @ x, k) if fits else None
+
+    def nonlinear(self):
+        """phi(x)"""
+        x, k = self.pick(self.vectors[::-1])
+        family = self.pick([ODD, EVEN, GENERIC])
+        return apply(self.pick(family), x), k if family is GENERIC else 0
+
+    def combine(self):
+        """a x + b y"""
+        x, j = self.pick(self.vectors[::-1])
+        y, k = self.pick(self.along(x.type.dim))
+        return self.number() * x + self.power() * y, max(j, k)
+
+    def power(self):
+        """A coefficient, perhaps a power of n"""
+        half = self.pick([Fraction(0), Fraction(-1, 2), Fraction(1, 2)]) if self.powers else Fraction(0)
+        return self.dims[0] ** half * self.number()
+
+    def product(self):
+        """x * y"""
+        x, j = self.pick(self.vectors[::-1])
+        y, k = self.pick(self.along(x.type.dim))
+        return (x * y, j + k) if j + k <= 3 else None
+
+    def moment(self):
+        """mean(x * y), or the sum over the square root of the size"""
+        x, j = self.pick(self.vectors[::-1])
+        y, k = self.pick(self.along(x.type.dim))
+        if j + k > 4:
+            return None
+        if self.choose(3) < 2:
+            return self.program.mean(x * y), j + k
+        return self.program.sum(x * y) / x.type.dim ** (1 if not self.powers else Fraction(1, 2)), j + k
+
+    def scaled(self):
+        """phi(s) * x, the scalar conditioned on"""
+        if not self.scalars:
+            return self.moment()
+        s, _ = self.pick(self.scalars[::-1])
+        x, k = self.pick(self.vectors[::-1])
+        return apply(self.pick(ODD + EVEN), s) * x, k
+
+    def scalar_function(self):
+        """phi(s), or s * r"""
+        if not self.scalars:
+            return self.moment()
+        s, j = self.pick(self.scalars[::-1])
+        r, k = self.pick(self.scalars[::-1])
+        return (s * r + self.number(), j + k) if self.choose(2) and j + k <= 4 else (apply(self.pick(ODD + EVEN), s), 0)
+
+
+def assert_round_trip(program: Program) -> None:
+    """Assert that the text form of a program is read back as the program itself."""
+    text = to_text(program)
+    again = parse(text)
+    assert again == program, f"read back differently:\n{text}\n{to_text(again)}"
+    assert to_text(again) == text
