@@ -1,4 +1,4 @@
-"""abc-parametrizations: ``W = n^-a w``, ``w ~ N(0, n^-2b)``, learning rate ``eta n^-c``, for every weight of a network."""
+"""abc-parametrizations: ``W = n^-a w``, ``w ~ N(0, n^-2b)``, learning rate ``eta n^-c``, for every weight."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ class Regime(NamedTuple):
         return "feature_learning" if self.r == 0 else "kernel"
 
 
+#: The growths of the rows and columns of named weights.
+Weights = Mapping[str, tuple[Fraction, Fraction]]
 #: (growth of fan_in, growth of fan_out) -> exponents; None where the parametrization says nothing.
 Formula = Callable[[Fraction, Fraction], tuple | None]
 
@@ -74,7 +76,7 @@ class ABC:
         >>> from tensorprog.atoms.parametrizations import parametrization
         >>> parametrization("mup").triple(Fraction(1), Fraction(0), "sgd")
         Triple(a=Fraction(1, 2), b=Fraction(1, 2), c=Fraction(0, 1))
-        >>> parametrization("ntp").values({"W": (Fraction(1), Fraction(1))}, "adam")["c[W]"]
+        >>> parametrization("ntp").assign({"W": (Fraction(1), Fraction(1))}, "adam")["W"].c
         Fraction(1, 1)
     """
 
@@ -94,8 +96,8 @@ class ABC:
             for word, printed in rows.items():
                 found = self.triple(*ROLES[word], family)
                 if tuple(found) != tuple(map(Fraction, printed)):
-                    raise self._refuse(_text(found), f"its formula disagrees with the table ({family}, {word}), which has "
-                                       f"{_text(printed)}", "correct one of them")
+                    raise self._refuse(_text(found), f"its formula disagrees with the table ({family}, {word}), "
+                                       f"which has {_text(printed)}", "correct one of them")
         for family in (f for f in FAMILIES if getattr(self, f) is not None):
             found = self.regime(family)
             claimed = self.claims.get(family)
@@ -122,13 +124,14 @@ class ABC:
         a, b, c = map(Fraction, found)
         return Triple(a, b, c + self.lr)
 
-    def values(self, weights: Mapping[str, tuple[Fraction, Fraction]], optimizer: Rule | str) -> dict[str, Fraction]:
-        """Return the exponents ``{"a[W]": ..., "b[W]": ..., "c[W]": ...}`` of named weights.
+    def assign(self, weights: Weights, optimizer: Rule | str) -> dict[str, Triple]:
+        """Return (a, b, c) of named weights, given the growths of their rows (fan_out) and columns (fan_in)."""
+        return {name: self.triple(cols, rows, optimizer) for name, (rows, cols) in weights.items()}
 
-        Args:
-            weights: for each weight the growths of its fan_in and its fan_out.
-        """
-        return _symbols({name: self.triple(*fans, optimizer) for name, fans in weights.items()})
+    @property
+    def multipliers(self) -> dict[str, Fraction]:
+        """Exponents of declared multipliers: none, so that every one is 0."""
+        return {}
 
     def with_lr(self, c) -> ABC:
         """Return it with the global learning rate times n^-c (an exact rational); its regime is whatever follows."""
@@ -150,14 +153,15 @@ class ABC:
     def from_json(mapping: Mapping) -> Explicit:
         """Return a parametrization from ``{"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": {...}}``.
 
-        Numbers are rationals in strings or whole numbers; a decimal is the rational that it spells.
+        Numbers are rationals in strings or whole numbers; a decimal is the rational that it spells. An entry that is
+        a number rather than an object is the exponent of a declared multiplier: ``{"alpha": "1/2"}``.
 
         Raises:
             ParseError: not such a mapping: an entry is missing, unknown, or no rational.
 
         Example:
             >>> abc = ABC.from_json({"V": {"a": "1/2", "b": 0.5, "c": 0}, "*": {"a": 0, "b": 0, "c": 0}})
-            >>> abc.values({"V": (ONE, ZERO)}, "sgd")["b[V]"]
+            >>> abc.assign({"V": (ZERO, ONE)}, "sgd")["V"].b
             Fraction(1, 2)
         """
         return Explicit.of(mapping)
@@ -184,17 +188,27 @@ class Explicit:
     """A parametrization that names its weights; "*" stands for all others."""
 
     entries: tuple[tuple[str, Triple], ...]
+    exponents: tuple[tuple[str, Fraction], ...] = ()
     name: str = "explicit"
 
     @staticmethod
     def of(mapping: Mapping) -> Explicit:
         """See ``ABC.from_json``."""
         if not isinstance(mapping, Mapping):
-            raise ParseError("abc file", mapping, "not an object of weights", 'write {"W1": {"a": "0", "b": "1/2", "c": "1"}}')
-        return Explicit(tuple((str(weight), _triple(str(weight), row)) for weight, row in mapping.items()))
+            raise ParseError("abc file", mapping, "not an object of weights",
+                             'write {"W1": {"a": "0", "b": "1/2", "c": "1"}}')
+        rows = {str(k): v for k, v in mapping.items() if isinstance(v, Mapping)}
+        numbers = {str(k): v for k, v in mapping.items() if not isinstance(v, Mapping)}
+        return Explicit(tuple((k, _triple(k, v)) for k, v in rows.items()),
+                        tuple((k, _rational(f"abc file: {k}", v)) for k, v in numbers.items()))
 
-    def values(self, weights: Mapping[str, tuple[Fraction, Fraction]], optimizer: Rule | str = "sgd") -> dict[str, Fraction]:
-        """Return the exponents of named weights; raises ParseError for a weight without an entry, or the reverse."""
+    @property
+    def multipliers(self) -> dict[str, Fraction]:
+        """Exponents of declared multipliers."""
+        return dict(self.exponents)
+
+    def assign(self, weights: Weights, optimizer: Rule | str = "sgd") -> dict[str, Triple]:
+        """Return (a, b, c) of named weights; raises ParseError for a weight without an entry, or the reverse."""
         table = dict(self.entries)
         for name in table:
             if name != "*" and name not in weights:
@@ -203,7 +217,7 @@ class Explicit:
         missing = [name for name in weights if name not in table and "*" not in table]
         if missing:
             raise ParseError("abc file", missing[0], "this weight has no entry", 'add it, or "*" for all others')
-        return _symbols({name: table.get(name) or table["*"] for name in weights})
+        return {name: table[name] if name in table else table["*"] for name in weights}
 
 
 def family_of(optimizer: Rule | str) -> str:
@@ -252,14 +266,8 @@ def _text(triple) -> str:
     return f"({', '.join(str(Fraction(x)) for x in triple)})"
 
 
-def _symbols(triples: Mapping[str, Triple]) -> dict[str, Fraction]:
-    return {f"{letter}[{name}]": x for name, t in triples.items() for letter, x in zip("abc", t, strict=True)}
-
-
-def _triple(weight: str, row) -> Triple:
+def _triple(weight: str, row: Mapping) -> Triple:
     where = f"abc file: {weight}"
-    if not isinstance(row, Mapping):
-        raise ParseError(where, row, "not an object with a, b and c", '{"a": "0", "b": "1/2", "c": "1"}')
     if unknown := [k for k in row if k not in ("a", "b", "c")]:
         raise ParseError(where, unknown[0], "not one of a, b, c", "remove it")
     if missing := [k for k in "abc" if k not in row]:
@@ -274,4 +282,4 @@ def _rational(where: str, x) -> Fraction:
             return Fraction(repr(x) if isinstance(x, float) else x)
     except (ValueError, ZeroDivisionError):
         pass
-    raise ParseError(where, x, "not a rational number", 'write "1/2"')
+    raise ParseError(where, x, "not a rational number", 'write "1/2", or for a weight {"a": "0", "b": "1/2", "c": "1"}')

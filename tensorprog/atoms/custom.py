@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import combinations
 from math import factorial
+from typing import Any
 
 import numpy as np
 
@@ -39,15 +40,15 @@ def from_sympy(formula, name: str, sources: tuple[str, ...] = ("user",), order: 
 def from_callable(fn: Callable, name: str, derivative: Callable | None = None, kinks: tuple[Fraction, ...] = (),
                   sources: tuple[str, ...] = ("user",), order: int = 0) -> Nonlinearity:
     """See ``Nonlinearity.from_callable``; ``order`` differences of ``fn`` (or of ``derivative``) are taken."""
-    root, taken = (fn, order) if derivative is None else (derivative, order - 1)
-    values = fn if order == 0 else derivative if taken == 0 else differences(root, taken)
-    slope = derivative if order == 0 and derivative is not None else differences(root, taken + 1)
+    root, taken = (fn, order) if derivative is None or order == 0 else (derivative, order - 1)
+    values = differences(root, taken) if taken else root
+    slope = derivative if derivative is not None and order == 0 else differences(root, taken + 1)
 
     def derive() -> Nonlinearity:
         if taken >= MAX_ORDER:
             raise NotCoveredError(name, order + 1, "differences of this order are noise",
                                   "give the derivative, or build it with Nonlinearity.from_sympy")
-        return from_callable(fn, f"{_primed(name, order)}", derivative, kinks, sources, order + 1)
+        return from_callable(fn, _primed(name, order), derivative, kinks, sources, order + 1)
 
     found = tuple(sorted({*map(Fraction, kinks), *find_kinks(values)}))
     x = facts.points(find_domain(values, name), found)
@@ -111,7 +112,9 @@ def differences(fn: Callable, order: int) -> Callable[[np.ndarray], np.ndarray]:
     def values(x: np.ndarray) -> np.ndarray:
         z = np.asarray(x, float)
         h = step * np.minimum(1.0, np.abs(z)) if bounded else step
-        total = sum(w * fn(z + k * h) for k, w in zip(range(-HALF_WIDTH, HALF_WIDTH + 1), _stencil(order), strict=True))
+        total = np.zeros_like(z)
+        for k, w in zip(range(-HALF_WIDTH, HALF_WIDTH + 1), _stencil(order), strict=True):
+            total = total + w * fn(z + k * h)
         return (total / h**order).astype(x.dtype)
 
     return values
@@ -127,7 +130,8 @@ def one_symbol(formula, name: str):
     x = sympy.Symbol("x", real=True)
     expr = formula(x) if callable(formula) and not isinstance(formula, sympy.Basic) else formula
     if not isinstance(expr, sympy.Expr):
-        raise RecordError(f"nonlinearity {name!r}", formula, "not a sympy expression", "give one, or a function of a symbol")
+        raise RecordError(f"nonlinearity {name!r}", formula, "not a sympy expression",
+                          "give one, or a function of a symbol")
     if expr is formula and len(expr.free_symbols) != 1 or expr.free_symbols - {x} and expr is not formula:
         raise RecordError(f"nonlinearity {name!r}", formula, f"its symbols are {sorted(map(str, expr.free_symbols))}",
                           "a nonlinearity is a formula in one symbol")
@@ -183,7 +187,8 @@ def _far(fn: Callable) -> Callable:
         far = ~np.isfinite(y) & (np.abs(x) > FAR)
         if far.any():
             end = fn(FAR * np.sign(x))
-            y = np.where(far, 0 * end if growth is None else end * (np.abs(x) / FAR) ** float(growth), y).astype(y.dtype)
+            power = 0.0 if growth is None else (np.abs(x) / FAR) ** float(growth)
+            y = np.where(far, end * power, y).astype(y.dtype)
         return y
 
     return values
@@ -200,6 +205,7 @@ def _kinks(expr, x) -> tuple[Fraction, ...]:
     found = set()
     for edge in edges:
         poly = edge.as_poly(x)
-        for root in sympy.real_roots(poly) if poly is not None and poly.degree() > 0 else ():
+        roots: Any = sympy.real_roots(poly) if poly is not None and poly.degree() > 0 else ()
+        for root in roots:
             found.add(Fraction(int(root.p), int(root.q)) if root.is_Rational else Fraction(float(root)))
     return tuple(sorted(found))

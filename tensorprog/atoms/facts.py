@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from fractions import Fraction
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def difference(fn: Array, x: np.ndarray) -> np.ndarray:
     return (fn(x[:, None] + STEP * _STENCIL) @ _WEIGHTS) / STEP
 
 
-def find_parity(fn: Array, domain: str) -> str | None:
+def find_parity(fn: Array, domain: str) -> Literal["odd", "even"] | None:
     """Return the parity that the values show."""
     if domain in HALF:
         return None
@@ -86,7 +86,8 @@ def _power(values, scales, guess: Fraction | None, denominator: int) -> Fraction
         return None
     rate = np.log(sizes[2] / sizes[1]) / np.log(scales[2] / scales[1])
     k = guess if guess is not None else Fraction(float(rate)).limit_denominator(denominator)
-    limits = [v / c ** float(k) for v, c in zip(values, scales, strict=True)]
+    with np.errstate(all="ignore"):
+        limits = [v / np.float64(c) ** float(k) for v, c in zip(values, scales, strict=True)]
     top = float(np.max(np.abs(limits[2])))
     same = all(np.allclose(v, limits[2], rtol=2e-2, atol=2e-2 * top) for v in limits[:2])
     return k if same and top > 1e-250 else None

@@ -127,8 +127,8 @@ class Loss:
             steps = 1e-5 * np.eye(len(f))
             seen = np.array([(self.value(f + h, y) - self.value(f - h, y)) / 2e-5 for h in steps])
             if not np.allclose(told, seen, rtol=1e-6, atol=1e-8):
-                raise RecordError(f"loss {self.name!r}", told, f"gradient disagrees with finite differences of the value "
-                                  f"at f = {f}, y = {y}", f"there they are {seen}")
+                raise RecordError(f"loss {self.name!r}", told, "gradient disagrees with finite differences of the "
+                                  f"value at f = {f}, y = {y}", f"there they are {seen}")
         for i, slope in enumerate(self.gradient.slopes or ()):
             steps = [1e-5 * (i == j) for j in range(2)]
             up, down = (self.gradient.fn(f + s * steps[0], y + s * steps[1]) for s in (1, -1))

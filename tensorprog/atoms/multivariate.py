@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.atoms.function import Function
-from tensorprog.atoms.smooth import Generator, differentiate
+from tensorprog.atoms.smooth import differentiate
 from tensorprog.errors import NotCoveredError, RecordError
 from tensorprog.exponents.affine import Values
 
@@ -99,8 +99,7 @@ class Softmax(AbstractMultivariate):
         # Component j is the letter chr(j): s_i' by x_j is s_i [i = j] - s_i s_j.
         terms: Mapping = {chr(self.index): 1}
         for j in self.order:
-            letters = {chr(i): Generator(None, _slope(i, j), None) for i in range(self.k)}
-            terms = differentiate(terms, letters)
+            terms = differentiate(terms, {chr(i): _slope(i, j) for i in range(self.k)})
         return {m: float(c) for m, c in terms.items()}
 
     def partial(self, i: int) -> Softmax | None:
@@ -167,8 +166,8 @@ class Multivariate(AbstractMultivariate):
         told = np.zeros(_COUNT) if made is None else made.evaluate({}, {}, *x)
         seen = _difference(self.fn, i, x)
         if not np.allclose(told, seen, rtol=1e-5, atol=1e-6 * max(1.0, float(np.max(np.abs(seen))))):
-            raise RecordError(f"function {self.name!r}", told, f"derivative {i} disagrees with finite differences {seen}",
-                              "correct it")
+            raise RecordError(f"function {self.name!r}", told,
+                              f"derivative {i} disagrees with finite differences {seen}", "correct it")
         return made
 
     def expression(self, *args):
@@ -265,8 +264,8 @@ class Slope:
 
 
 def _difference(fn: Callable, i: int, args) -> np.ndarray:
-    h, total = 2e-3, 0.0
-    args = [np.asarray(a, float) for a in args]
+    h, args = 2e-3, [np.asarray(a, float) for a in args]
+    total = np.zeros(())
     for k, w in zip((-3, -2, -1, 1, 2, 3), (-1, 9, -45, 45, -9, 1), strict=True):
         total = total + w * np.asarray(fn(*args[:i], args[i] + k * h, *args[i + 1:]))
     return total / (60 * h)

@@ -14,7 +14,6 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.atoms.function import Function
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.errors import ParseError, RecordError
 
@@ -77,7 +76,6 @@ class Folder:
 _NONLINS = Folder("nonlins", "nonlinearity")
 _MEMBERS: dict[tuple[str, tuple[Fraction, ...]], Nonlinearity] = {}
 _DERIVATIVE = re.compile(r"d(\d*)_(\w+)")
-_SOFTMAX = re.compile(r"(?:d([\d_]+)_)?softmax_(\d+)")
 _CALL = re.compile(r"(\w+)\((.*)\)")
 
 
@@ -128,43 +126,6 @@ def is_nonlinearity(name: str) -> bool:
     """Return whether ``nonlinearity`` knows a name (of a record, a family or a derivative)."""
     derived = _DERIVATIVE.fullmatch(name)
     return name in _NONLINS.names or bool(derived and derived[2] in _NONLINS.names)
-
-
-def function(name: str, arity: int = 1, params: tuple = ()) -> Function:
-    """Return what ``name(arg, ..., param, ...)`` in the text form applies: the inverse of ``Function.spelled``.
-
-    Besides nonlinearities: ``softmax_0(x, y, z)`` and its derivatives ``d1_2_softmax_0``, increments
-    ``diff_tanh(x, dx)``, gradients of losses ``squared_gradient(f, y)``.
-
-    Raises:
-        ParseError: no such function, or it takes another number of arguments.
-
-    Example:
-        >>> function("diff_leaky_relu", 2, (Fraction(1, 5),)).spelled("x", "dx")
-        'diff_leaky_relu(x, dx, 1/5)'
-        >>> function("softmax_0", 3).spelled("x", "y", "z")
-        'softmax_0(x, y, z)'
-    """
-    found = _function(name, arity, params)
-    if found.arity != arity:
-        raise ParseError(name, arity, f"{name} takes {found.arity} arguments", "give as many")
-    return found
-
-
-def _function(name: str, arity: int, params: tuple) -> Function:
-    if name.startswith("diff_"):
-        from tensorprog.atoms.diff import Diff
-
-        return Diff(function(name.removeprefix("diff_"), max(arity // 2, 1), params))
-    if component := _SOFTMAX.fullmatch(name):
-        from tensorprog.atoms.multivariate import Softmax
-
-        return Softmax(arity, int(component[2]), tuple(map(int, component[1].split("_"))) if component[1] else ())
-    if name.endswith("_gradient"):
-        from tensorprog.atoms.losses import loss
-
-        return loss(name.removesuffix("_gradient")).gradient
-    return nonlinearity(name, *params)
 
 
 def nonlinearities() -> tuple[Nonlinearity, ...]:

@@ -78,7 +78,7 @@ class Rule:
         return self.weights(t)
 
     def direction(self, gradients: Sequence[np.ndarray], eps: float = 0.0) -> np.ndarray:
-        """Return the direction of step t, entrywise, from ``gradients`` G_0, ..., G_t (arrays of one shape); 0/0 is 0."""
+        """Return the direction of step t, entrywise, from ``gradients`` G_0, ..., G_t of one shape; 0/0 is 0."""
         return self.direction_of(gradients, eps)
 
     def _check(self, g: list[np.ndarray], t: int) -> None:
@@ -110,3 +110,11 @@ class Rule:
 def over(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return x/y entrywise, with 0/0 = 0."""
     return np.divide(x, y, out=np.zeros_like(x), where=y != 0)
+
+
+def discounted(xs: Sequence[np.ndarray], beta: float) -> np.ndarray:
+    """Return ``sum_s beta^(t-s) xs[s]``, t the last step."""
+    total = xs[0]
+    for x in xs[1:]:
+        total = beta * total + x
+    return total

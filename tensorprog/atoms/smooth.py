@@ -39,17 +39,17 @@ def constant(value: float, sympy: Callable[[], Any]) -> Generator:
     return Generator(lambda x: np.asarray(value, x.dtype), {}, lambda x: sympy())
 
 
-def differentiate(terms: Terms, letters: Mapping[str, Generator]) -> dict[str, Fraction]:
-    """Return the derivative of a polynomial in the letters.
+def differentiate(terms: Terms, slopes: Mapping[str, Terms]) -> dict[str, Fraction]:
+    """Return the derivative of a polynomial in letters with these derivatives.
 
-    >>> differentiate({"t": 1}, {"t": Generator(np.tanh, {"q": 1}, None)})
-    {'q': Fraction(1, 1)}
+    >>> differentiate({"tt": 1}, {"t": {"q": 1}})
+    {'qt': Fraction(2, 1)}
     """
     out: dict[str, Fraction] = {}
     for monomial, coef in terms.items():
         for letter, power in Counter(monomial).items():
             rest = monomial.replace(letter, "", 1)
-            for factor, c in letters[letter].derivative.items():
+            for factor, c in slopes[letter].items():
                 key = "".join(sorted(rest + factor))
                 out[key] = out.get(key, Fraction(0)) + Fraction(coef) * power * c
     return {m: c for m, c in out.items() if c}
@@ -94,7 +94,9 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
         taylor: which Taylor coefficients are nonzero, where deriving them from the letters takes long.
         order: the order of the derivative that this record is (of the function in ``name``).
     """
-    slope = differentiate(terms, letters)
+    exact = None if degree is None else Fraction(degree)
+    slopes = {letter: g.derivative for letter, g in letters.items()}
+    slope = differentiate(terms, slopes)
 
     def at(terms: Terms, order: int) -> Callable[[np.ndarray], np.ndarray]:
         if order and radius is not None:
@@ -106,7 +108,7 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
     def derive() -> Nonlinearity:
         fn = at(slope, order + 1)
         base = name.partition("_")[2] if order else name
-        lower = Fraction(degree) - 1 if degree is not None else None
+        lower = None if exact is None else exact - 1
         return smooth(
             f"d{order + 1 if order else ''}_{base}", slope, letters, sources=sources, order=order + 1,
             parity=facts.find_parity(fn, domain), degree=facts.find_degree(fn, domain, lower),
@@ -115,7 +117,8 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
 
     return Nonlinearity(
         name=name, numpy=values, slope=at(slope, order + 1) if slope else None, derivative=derive if slope else None,
-        parity=parity, degree=None if degree is None else Fraction(degree), taylor=taylor or taylor_of(terms, letters, domain),
+        parity=parity, degree=exact,
+        taylor=taylor or taylor_of(terms, letters, domain),
         infinity=None if infinity is None else Fraction(infinity), domain=domain, sources=sources, params=params,
         sympy=sympy if sympy is not None else lambda x: formula(terms, letters, x),
     )
@@ -124,11 +127,12 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
 def taylor_of(terms: Terms, letters: Mapping[str, Generator], domain: Domain) -> tuple[bool, ...] | None:
     """Return which derivatives at 0 are nonzero; None if the function is not smooth there."""
     zero, out = np.zeros(1), []
+    slopes = {letter: g.derivative for letter, g in letters.items()}
     with np.errstate(all="ignore"):
         for _ in range(facts.ORDERS):
             value = float(evaluate(terms, letters, zero)[0]) if domain in ("real", "nonnegative") else np.nan
             if not np.isfinite(value):
                 return None
             out.append(abs(value) > 1e-9)
-            terms = differentiate(terms, letters)
+            terms = differentiate(terms, slopes)
     return tuple(out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -47,3 +48,11 @@ def cdf(x: np.ndarray) -> np.ndarray:
 
 def _each(fn, x: np.ndarray) -> np.ndarray:
     return np.array([fn(y) for y in x.ravel().tolist()], x.dtype).reshape(x.shape)
+
+
+def heaviside(x, at_zero: int):
+    """Return the sympy expression of the unit step whose value at 0 is ``at_zero``."""
+    import sympy
+
+    middle: Any = sympy.Integer(at_zero)
+    return sympy.Heaviside(x, middle)

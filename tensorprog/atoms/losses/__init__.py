@@ -30,8 +30,8 @@ def losses() -> tuple[Loss, ...]:
     return _LOSSES.all()
 
 
-def generic(gradient: Callable, *, value: Callable | None = None, name: str = "generic", mixes_coordinates: bool = False,
-            sources: tuple[str, ...] = ("user",)) -> Loss:
+def generic(gradient: Callable, *, value: Callable | None = None, name: str = "generic",
+            mixes_coordinates: bool = False, sources: tuple[str, ...] = ("user",)) -> Loss:
     """Return a user's loss from its gradient ``chi(f, y)``, a numpy function of arrays of shape (..., d_out).
 
     Args:

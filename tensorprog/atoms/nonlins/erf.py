@@ -39,4 +39,5 @@ LETTERS = {
     "x": X,
 }
 
-ERF = register(smooth("erf", {"e": 1}, LETTERS, parity="odd", infinity=0, radius=30, sources=("williams1997computing",)))
+ERF = register(smooth("erf", {"e": 1}, LETTERS, parity="odd", infinity=0, radius=30,
+                      sources=("williams1997computing",)))

@@ -14,8 +14,8 @@ from tensorprog.atoms.special import sigmoid
 
 CUBIC = Fraction(44715, 1_000_000)
 K = math.sqrt(2 / math.pi)
-#: The derivative of 2u in the letters k = sqrt(2/pi) and x.
-SLOPE = {"k": Fraction(2), "kxx": 6 * CUBIC}
+#: s' = r s (2u)', with (2u)' = 2k + 6 CUBIC k x^2 and k = sqrt(2/pi).
+SLOPE = {"krs": Fraction(2), "krsxx": 6 * CUBIC}
 
 
 def _argument(x):
@@ -40,8 +40,8 @@ def _sigmoid(sign):
 
 
 LETTERS = {
-    "s": Generator(lambda x: sigmoid(_argument(x)), {"".join(sorted("rs" + m)): c for m, c in SLOPE.items()}, _sigmoid(1)),
-    "r": Generator(lambda x: sigmoid(-_argument(x)), {"".join(sorted("rs" + m)): -c for m, c in SLOPE.items()}, _sigmoid(-1)),
+    "s": Generator(lambda x: sigmoid(_argument(x)), SLOPE, _sigmoid(1)),
+    "r": Generator(lambda x: sigmoid(-_argument(x)), {m: -c for m, c in SLOPE.items()}, _sigmoid(-1)),
     "k": constant(K, _k),
     "x": X,
 }

@@ -6,6 +6,7 @@ import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.atoms.registry import register
+from tensorprog.atoms.special import heaviside
 
 EDGES = (Fraction(-1), Fraction(1))
 SOURCES = ("collobert2004large",)
@@ -22,9 +23,7 @@ def _inside(x):
 
 
 def _inside_sympy(x):
-    import sympy
-
-    return sympy.Heaviside(x + 1, 0) - sympy.Heaviside(x - 1, 1)
+    return heaviside(x + 1, 0) - heaviside(x - 1, 1)
 
 
 def _derivative() -> Nonlinearity:

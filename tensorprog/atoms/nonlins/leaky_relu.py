@@ -6,6 +6,7 @@ import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.atoms.registry import Family, register
+from tensorprog.atoms.special import heaviside
 from tensorprog.errors import RecordError
 
 ZERO, ONE = Fraction(0), Fraction(1)
@@ -34,7 +35,7 @@ def leaky_relu(slope: Fraction) -> Nonlinearity:
         import sympy
 
         s = sympy.Rational(slope.numerator, slope.denominator)
-        return s + (1 - s) * sympy.Heaviside(x, 0)
+        return s + (1 - s) * heaviside(x, 0)
 
     def derivative() -> Nonlinearity:
         return Nonlinearity(
@@ -48,5 +49,5 @@ def leaky_relu(slope: Fraction) -> Nonlinearity:
     )
 
 
-LEAKY_RELU = register(Family("leaky_relu", leaky_relu, examples=((Fraction(1, 100),), (Fraction(1, 5),), (Fraction(-1, 2),)),
-                             default=(Fraction(1, 100),)))
+LEAKY_RELU = register(Family("leaky_relu", leaky_relu, default=(Fraction(1, 100),),
+                             examples=((Fraction(1, 100),), (Fraction(1, 5),), (Fraction(-1, 2),))))

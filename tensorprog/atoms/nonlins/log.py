@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tensorprog.atoms.registry import register
 from tensorprog.atoms.nonlins.reciprocal import LETTERS
+from tensorprog.atoms.registry import register
 from tensorprog.atoms.smooth import Generator, smooth
 
 

@@ -20,8 +20,8 @@ def power(p: Fraction) -> Nonlinearity:
         return x ** sympy.Rational(p.numerator, p.denominator)
 
     y = Generator(lambda x: x ** float(p), {"uy": p}, formula)
-    return smooth(f"power({p})", {"y": 1}, LETTERS | {"y": y}, degree=p, infinity=p, domain="positive", sources=("dlmf",),
-                  params=(p,))
+    return smooth(f"power({p})", {"y": 1}, LETTERS | {"y": y}, degree=p, infinity=p, domain="positive",
+                  sources=("dlmf",), params=(p,))
 
 
 POWER = register(Family("power", power, examples=((Fraction(1, 3),), (Fraction(-3, 2),), (2,), (Fraction(7, 13),))))

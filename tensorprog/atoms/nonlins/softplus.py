@@ -1,7 +1,7 @@
 """softplus(x) = log(1 + exp(x)); its derivative is sigmoid."""
 
-from tensorprog.atoms.registry import register
 from tensorprog.atoms.nonlins.sigmoid import LETTERS
+from tensorprog.atoms.registry import register
 from tensorprog.atoms.smooth import Generator, smooth
 from tensorprog.atoms.special import softplus
 

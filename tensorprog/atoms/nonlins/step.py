@@ -6,20 +6,14 @@ import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.atoms.registry import register
-
-
-def _sympy(x):
-    import sympy
-
-    return sympy.Heaviside(x, 0)
-
+from tensorprog.atoms.special import heaviside
 
 STEP = register(Nonlinearity(
     name="step",
     numpy=lambda x: np.where(x > 0, x.dtype.type(1), x.dtype.type(0)),
     slope=None,
     derivative=None,
-    sympy=_sympy,
+    sympy=lambda x: heaviside(x, 0),
     degree=Fraction(0), infinity=Fraction(0), kinks=(Fraction(0),), jumps=(Fraction(0),),
     sources=("cho2009kernel",),
 ))

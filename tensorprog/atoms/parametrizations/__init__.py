@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensorprog.atoms.abc import ABC
+from tensorprog.atoms.abc import ABC as ABC
 from tensorprog.atoms.registry import Folder
 
 _PARAMETRIZATIONS = Folder("parametrizations", "parametrization")
