@@ -1,0 +1,1 @@
+"""The command line: reading arguments (specs, options), the verbs, and printing (output)."""

@@ -1,0 +1,206 @@
+"""The verbs: each turns read arguments into an Answer. Nothing here prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tensorprog.cli.options import read_parametrization, read_regime, read_widths
+from tensorprog.cli.output import STATUS_OF_VERDICT, Answer, table
+from tensorprog.cli.specs import load
+from tensorprog.errors import NotCoveredError, ParseError, TensorProgError
+from tensorprog.program.program import Program
+
+
+def network(spec: str, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str] = ()) -> Program:
+    """Return the program of SPEC with its regime and frozen weights."""
+    from tensorprog.scaling.derive import prepared
+
+    program, left = load(spec, settings, read_regime(regime))
+    return prepared(program, freeze, left)
+
+
+def trained(spec: str, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str] = ()) -> Program:
+    """Return the network of SPEC; raises ParseError if it has nothing to train."""
+    program = network(spec, settings, regime, freeze)
+    if not program.params:
+        raise ParseError(spec, "no param", "this program has no trainable weights", "declare one: param W : n x n")
+    if not program.outputs:
+        raise ParseError(spec, "no output", "this network has no output to learn with", "add: output f")
+    return program
+
+
+def _given(words: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, so that defaults stand in one place: the library's signature."""
+    return {key: value for key, value in words.items() if value is not None}
+
+
+# ------------------------------------------------------------------------------------------------------ show
+
+
+def show(spec: str, *, settings: Sequence[str], regime: Sequence[str], optimizer: str, parametrization: str | None,
+         abc: str | None, format: str) -> Answer:
+    """Answer with the program, typed and with exponents where there are any."""
+    from tensorprog.interp.show import FORMATS
+    from tensorprog.interp.show import show as shown
+
+    if format not in FORMATS:
+        raise ParseError("--format", format, "no such format", "use " + ", ".join(FORMATS))
+    program = network(spec, settings, regime)
+    given = read_parametrization(parametrization, abc)
+    exponents, under, note = _exponents(program, given, optimizer)
+    text = shown(program, exponents, format)
+    lines = []
+    for line in program.lines:
+        e = exponents.get(line.out)
+        lines.append({"name": line.out, "type": str(program.type_of(line.out)), "instruction": type(line).__name__,
+                      "text": _definition(line), "zero": line.out in exponents and e is None,
+                      "exponent": None if e is None else str(e)})
+    data = {"lines": lines, "outputs": list(program.outputs), "dims": {k: str(d.growth) for k, d in program.dims.items()},
+            "parametrization": under, "note": note}
+    if format != "text":
+        data["text"] = text
+        return Answer(data, [text])
+    words = [note] if note else [f"exponents at initialization under {under}"] if under else []
+    return Answer(data, [text, *(f"# {w}" for w in words)])
+
+
+def _definition(line) -> str:
+    from tensorprog.interp.show import definition
+
+    return f"{line.out} {definition[line](line)}"
+
+
+def _exponents(program: Program, given, optimizer: str) -> tuple[dict[str, Any], str | None, str | None]:
+    """Return the exponents that are defined, under which parametrization, and why there are none."""
+    from tensorprog.atoms.optimizers import optimizer as record
+    from tensorprog.interp.scaling import Scaling
+    from tensorprog.program.instructions import MatrixType
+    from tensorprog.scaling.assign import assign
+    from tensorprog.scaling.derive import derive
+
+    rule = record(optimizer)
+    values, under = {}, None
+    try:
+        if given is not None:
+            values, under = assign(program, given, rule), given if isinstance(given, str) else "the abc file"
+        elif program.params and program.outputs:
+            values, under = derive(program, optimizer).values, f"the µP derived for {rule.name}"
+        scaling = Scaling(program, values)
+    except NotCoveredError as error:
+        return {}, None, f"no exponents: {error.reason}"
+    except TensorProgError as error:
+        if given is not None:
+            raise
+        return {}, None, f"no exponents: {error.reason}"
+    names = [x for x in program.names if not isinstance(program.type_of(x), MatrixType)]
+    return {x: scaling.exponent(x) for x in names if scaling.defined(x)}, under, None
+
+
+# ---------------------------------------------------------------------------------------------------- derive
+
+
+def derive(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str], optimizer: str,
+           form: str, steps: int | None, explain: Sequence[str]) -> Answer:
+    """Answer with the maximal update parametrization."""
+    from tensorprog.scaling.derive import derive as derived
+
+    program = trained(spec, settings, regime, freeze)
+    result = derived(program, optimizer, form=form, **_given({"steps": steps}))
+    words = {name: result.explain(name) for name in explain}
+    data = result.to_json() | ({"explanations": words} if words else {})
+    rows = table(("weights", "role", "init std", "multiplier", "learning rate", "learns from"), result.rows())
+    notes = [f"multiplier exponent {name} = {'free (nothing depends on it)' if e is None else e}"
+             for name, e in result.multipliers.items()]
+    head = f"µP for {result.optimizer}, form {result.form}: powers of n, up to width-independent factors"
+    return Answer(data, [head, "", rows, *notes, *words.values()])
+
+
+# -------------------------------------------------------------------------------------------------- classify
+
+
+def classify(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str], optimizer: str,
+             parametrization: str | None, abc: str | None, steps: int | None, explain: Sequence[str]) -> Answer:
+    """Answer with where a parametrization stands."""
+    from tensorprog.scaling.classify import classify as classified
+    from tensorprog.scaling.table import power
+
+    given = read_parametrization(parametrization, abc)
+    if given is None:
+        raise ParseError("classify", "no parametrization", "which parametrization is to be classified?",
+                         "add --parametrization sp (or ntp, mfp, mup) or --abc FILE.json")
+    program = trained(spec, settings, regime, freeze)
+    result = classified(program, given, optimizer=optimizer, **_given({"steps": steps}))
+    words = {name: result.explain(name) for name in explain}
+    data = result.to_json() | ({"explanations": words} if words else {})
+    headline = str(result).split("\n  ", 1)[0]
+    rows = [(name, "nothing" if v.best is None else power(v.best), "never" if v.first_learns is None else
+             f"step {v.first_learns}") for name, v in result.learning.items()]
+    return Answer(data, [headline, "", table(("weight", "its update moves its output by", "learns from"), rows),
+                         *words.values()])
+
+
+# --------------------------------------------------------------------------------------------------- confirm
+
+
+def confirm(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str], optimizer: str,
+            parametrization: str | None, abc: str | None, steps: int | None, batch: int | None, widths: str | None,
+            seeds: int | None, out: str | None, jobs: int, budget: float | None, progress: bool) -> Answer:
+    """Answer with every predicted exponent against what is measured at finite width."""
+    from tensorprog.finite.network import confirm as confirmed
+    from tensorprog.scaling.derive import derive as derived
+
+    given = read_parametrization(parametrization, abc)
+    options = _given({"steps": steps, "batch": batch, "widths": read_widths(widths), "seeds": seeds, "path": out,
+                      "budget": budget})
+    program = trained(spec, settings, regime, freeze)
+    subject = given if given is not None else derived(program, optimizer)
+    with _workers(jobs) as mapped:
+        result = confirmed(program, subject, optimizer=optimizer, map=mapped, progress=progress, **options)
+    data = result.to_json()
+    name = given if isinstance(given, str) else "the abc file" if given is not None else "the derived µP"
+    head = ("what", "predicted", "measured", "99% interval", "verdict")
+    rows = [(c["what"], _number(c["predicted"]), _number(c["measured"]), f"[{_number(c['low'])}, {_number(c['high'])}]",
+             c["verdict"]) for c in data["checks"]]
+    colours = {"confirmed": None, "refuted": "bold red", "inconclusive": "yellow"}
+    counts = [f"{sum(c['verdict'] == v for c in data['checks'])} {v}" for v in colours]
+    verdict = data["verdict"]
+    return Answer(data, [f"{name}, {optimizer}: exponents of n, predicted and measured", "",
+                         table(head, rows, style=lambda row: colours.get(row[-1])), "",
+                         f"{verdict}: {', '.join(counts)}"], STATUS_OF_VERDICT[verdict])
+
+
+def _number(x) -> str:
+    return "0 (exactly)" if x is None else x if isinstance(x, str) else f"{x:.3f}"
+
+
+class _workers:
+    """The map that runs are spread with: the builtin, or that of processes, which are ended on the way out.
+
+    Workers ignore Ctrl-C, so that it is the parent that ends and keeps what is finished.
+    """
+
+    def __init__(self, jobs: int):
+        if jobs < 1:
+            raise ParseError("--jobs", jobs, "at least one job is needed", "write --jobs 1")
+        self.jobs, self.pool = jobs, None
+
+    def __enter__(self):
+        if self.jobs == 1:
+            return map
+        import multiprocessing
+
+        # spawn: BLAS threads of the parent do not survive a fork
+        self.pool = multiprocessing.get_context("spawn").Pool(self.jobs, _ignore_interrupts)
+        return self.pool.imap_unordered
+
+    def __exit__(self, *exc) -> None:
+        if self.pool is not None:
+            self.pool.terminate()
+            self.pool.join()
+
+
+def _ignore_interrupts() -> None:
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
