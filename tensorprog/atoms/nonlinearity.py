@@ -89,7 +89,7 @@ class Nonlinearity(Function):
     @property
     def value_at_zero_nonzero(self) -> bool:
         """Whether ``phi(0) != 0``; False where it is not defined at 0."""
-        return self.domain == "real" and self.evaluate({}, {}, 0.0) != 0.0
+        return self.domain in ("real", "nonnegative") and self.evaluate({}, {}, 0.0) != 0.0
 
     def __call__(self, x):
         """Return the value at an array or a number; the dtype stays."""

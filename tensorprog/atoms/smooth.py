@@ -100,7 +100,8 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
 
     def at(terms: Terms, order: int) -> Callable[[np.ndarray], np.ndarray]:
         if order and radius is not None:
-            return lambda x: evaluate(terms, letters, np.clip(x, -radius, radius))
+            low, high = -radius, radius
+            return lambda x: evaluate(terms, letters, np.clip(x, low, high))
         return lambda x: evaluate(terms, letters, x)
 
     values = at(terms, order)
