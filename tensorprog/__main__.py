@@ -41,8 +41,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BAD_INPUT
     except KeyboardInterrupt:
         out = _value_of(words, "--out")
-        complain(f"interrupted; finished runs are kept in {out}: the same command goes on from there" if out
-                 else "interrupted; with --out FILE.jsonl finished runs are kept")
+        complain(
+            f"interrupted; finished runs are kept in {out}: the same command goes on from there"
+            if out
+            else "interrupted; with --out FILE.jsonl finished runs are kept"
+        )
         return INTERRUPTED
     except BrokenPipeError:
         # what is still buffered has nowhere to go, and Python would complain of that at exit
@@ -54,13 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("TENSORPROG_TRACEBACK"):
             raise
-        complain(f"line {' '.join(words)}: this is a bug in tensorprog (got {type(error).__name__}: {error})\n"
-                 "  fix: please report it with the output of the same command under TENSORPROG_TRACEBACK=1")
+        complain(
+            f"line {' '.join(words)}: this is a bug in tensorprog (got {type(error).__name__}: {error})\n"
+            "  fix: please report it with the output of the same command under TENSORPROG_TRACEBACK=1"
+        )
         return BUG
 
 
 def _run(words: list[str]) -> int:
-    from tensorprog.cli.output import BAD_INPUT, complain
+    from tensorprog.cli.output import BAD_INPUT, DONE, complain
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter is no reason to fail
         if hasattr(stream, "reconfigure"):
@@ -70,11 +75,9 @@ def _run(words: list[str]) -> int:
     from tensorprog.cli.app import app
 
     try:
-        status = typer.main.get_command(app).main(words, prog_name="tensorprog", standalone_mode=False)
+        act = typer.main.get_command(app).main(words, prog_name="tensorprog", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
-    except typer.Abort as stop:
-        raise KeyboardInterrupt from stop
     except Exception as error:
         if not hasattr(error, "format_message"):  # only errors of usage have it, whichever click typer brings
             raise
@@ -82,7 +85,7 @@ def _run(words: list[str]) -> int:
         where = context.command_path if context is not None else "tensorprog"
         complain(f"line {' '.join(['tensorprog', *words])}: {error.format_message()}\n  fix: see {where} --help")
         return BAD_INPUT
-    return status if isinstance(status, int) else 0
+    return act() if callable(act) else DONE
 
 
 def _value_of(words: Sequence[str], option: str) -> str | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from tensorprog.cli.output import DONE, Answer, write
+from tensorprog.cli.output import DONE, write
 
 EXAMPLES = """Three to start with:
 
@@ -18,41 +19,86 @@ EXAMPLES = """Three to start with:
 """
 
 
-
 def _records(folder: str) -> str:
     """Return the names of the records in a folder of atoms: their files', so that no record is loaded to show help."""
     names = sorted(m.name for m in iter_modules([str(Path(__file__).parents[1] / "atoms" / folder)]))
     return ", ".join(names[:-1]) + " or " + names[-1] + "."
 
 
-Spec = Annotated[str, typer.Argument(metavar="SPEC", show_default=False,
-                                     help="A .tp file, a built-in architecture (such as mlp or transformer), or file.py:function.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An argument of the architecture or "
-                                                    "function; may be repeated.", show_default=False)]
-Regime = Annotated[list[str] | None, typer.Option("--regime", metavar="AXIS=POWER,...", show_default=False,
-                                                  help="Growth of axes as powers of n, such as heads=1,d_head=0.")]
-Freeze = Annotated[list[str] | None, typer.Option("--freeze", metavar="NAME", show_default=False,
-                                                  help="A weight that is not trained; may be repeated.")]
+Spec = Annotated[
+    str,
+    typer.Argument(
+        metavar="SPEC",
+        show_default=False,
+        help="A .tp file, a built-in architecture (such as mlp or transformer), or file.py:function.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="An argument of the architecture or function; may be repeated.",
+        show_default=False,
+    ),
+]
+Regime = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--regime",
+        metavar="AXIS=POWER,...",
+        show_default=False,
+        help="Growth of axes as powers of n, such as heads=1,d_head=0.",
+    ),
+]
+Freeze = Annotated[
+    list[str] | None,
+    typer.Option("--freeze", metavar="NAME", show_default=False, help="A weight that is not trained; may be repeated."),
+]
 Optimizer = Annotated[str, typer.Option("--optimizer", metavar="NAME", help=_records("optimizers"))]
-Parametrization = Annotated[str | None, typer.Option("--parametrization", metavar="NAME", show_default=False,
-                                                     help=_records("parametrizations"))]
-Abc = Annotated[str | None, typer.Option("--abc", metavar="FILE.json", show_default=False,
-                                         help='Exponents: {"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": ...}.')]
+Parametrization = Annotated[
+    str | None, typer.Option("--parametrization", metavar="NAME", show_default=False, help=_records("parametrizations"))
+]
+Abc = Annotated[
+    str | None,
+    typer.Option(
+        "--abc",
+        metavar="FILE.json",
+        show_default=False,
+        help='Exponents: {"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": ...}.',
+    ),
+]
 Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Training steps to unroll.", show_default=False)]
-Explain = Annotated[list[str] | None, typer.Option("--explain", metavar="NAME", show_default=False,
-                                                   help="Say why, for a weight, role or variable; may be repeated.")]
+Explain = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--explain",
+        metavar="NAME",
+        show_default=False,
+        help="Say why, for a weight, role or variable; may be repeated.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
+#: Options that may be repeated; none given is an empty sequence.
+REPEATED = {"settings", "regime", "freeze", "explain"}
+
 app = typer.Typer(
-    name="tensorprog", add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="How a computation scales with width, derived from the computation itself.", epilog="",
+    name="tensorprog",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="How a computation scales with width, derived from the computation itself.",
+    epilog="",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
 
 @app.callback(invoke_without_command=True)
-def root(context: typer.Context,
-         version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> int:
+def root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> int:
     """How a computation scales with width, derived from the computation itself."""
     if version:
         from tensorprog import __version__
@@ -66,75 +112,113 @@ def root(context: typer.Context,
 
 
 @app.command(short_help="The program, typed and with exponents.")
-def show(spec: Spec, settings: Settings = None, optimizer: Optimizer = "adam", parametrization: Parametrization = None,
-         abc: Abc = None, regime: Regime = None,
-         format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="text, latex, html, mermaid or dot.")] = "text",
-         json: Json = False) -> int:
+def show(
+    spec: Spec,
+    settings: Settings = None,
+    optimizer: Optimizer = "adam",
+    parametrization: Parametrization = None,
+    abc: Abc = None,
+    regime: Regime = None,
+    format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="text, latex, html, mermaid or dot.")
+    ] = "text",
+    json: Json = False,
+) -> Callable[[], int]:
     """Print the program, typed and with the exponent of every line at initialization.
 
     A network's unknown exponents are those of --parametrization, --abc, or else the derived µP.
     """
-    from tensorprog.cli import verbs
-
-    return _answer(verbs.show(spec, settings=settings or (), regime=regime or (), optimizer=optimizer,
-                              parametrization=parametrization, abc=abc, format=format), json)
+    return _later("show", locals())
 
 
 @app.command(short_help="The maximal update parametrization (µP).")
-def derive(spec: Spec, settings: Settings = None, optimizer: Optimizer = "adam",
-           form: Annotated[str, typer.Option("--form", metavar="FORM", help="global, table3, table8 or table9: equivalent "
-                                             "ways to write it.")] = "table8",
-           freeze: Freeze = None, regime: Regime = None, steps: Steps = None, explain: Explain = None,
-           json: Json = False) -> int:
+def derive(
+    spec: Spec,
+    settings: Settings = None,
+    optimizer: Optimizer = "adam",
+    form: Annotated[
+        str,
+        typer.Option("--form", metavar="FORM", help="global, table3, table8 or table9: equivalent ways to write it."),
+    ] = "table8",
+    freeze: Freeze = None,
+    regime: Regime = None,
+    steps: Steps = None,
+    explain: Explain = None,
+    json: Json = False,
+) -> Callable[[], int]:
     """Derive how initialization, multiplier and learning rate of each weight must scale with width.
 
     Every preactivation stays of order 1, and every weight's update moves its output as much as stability allows.
     """
-    from tensorprog.cli import verbs
-
-    return _answer(verbs.derive(spec, settings=settings or (), regime=regime or (), freeze=freeze or (), optimizer=optimizer,
-                                form=form, steps=steps, explain=explain or ()), json)
+    return _later("derive", locals())
 
 
 @app.command(short_help="Unstable, trivial, kernel or feature learning?")
-def classify(spec: Spec, settings: Settings = None, optimizer: Optimizer = "sgd", parametrization: Parametrization = None,
-             abc: Abc = None, freeze: Freeze = None, regime: Regime = None, steps: Steps = None, explain: Explain = None,
-             json: Json = False) -> int:
+def classify(
+    spec: Spec,
+    settings: Settings = None,
+    optimizer: Optimizer = "sgd",
+    parametrization: Parametrization = None,
+    abc: Abc = None,
+    freeze: Freeze = None,
+    regime: Regime = None,
+    steps: Steps = None,
+    explain: Explain = None,
+    json: Json = False,
+) -> Callable[[], int]:
     """Say whether a parametrization is unstable, trivial, a kernel or learns features, and which line says so."""
-    from tensorprog.cli import verbs
-
-    return _answer(verbs.classify(spec, settings=settings or (), regime=regime or (), freeze=freeze or (), optimizer=optimizer,
-                                  parametrization=parametrization, abc=abc, steps=steps, explain=explain or ()), json)
+    return _later("classify", locals())
 
 
 @app.command(short_help="Predicted exponents against networks of finite width.")
-def confirm(spec: Spec, settings: Settings = None, optimizer: Optimizer = "sgd", parametrization: Parametrization = None,
-            abc: Abc = None, freeze: Freeze = None, regime: Regime = None, steps: Steps = None,
-            batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples a step.", show_default=False)] = None,
-            widths: Annotated[str | None, typer.Option("--widths", metavar="64,128,...", show_default=False,
-                                                       help="Widths to run at.")] = None,
-            seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Runs a width.", show_default=False)] = None,
-            out: Annotated[str | None, typer.Option("--out", metavar="FILE.jsonl", show_default=False,
-                                                    help="Keep finished runs here; the same command goes on from them.")] = None,
-            jobs: Annotated[int, typer.Option("--jobs", help="Processes to run with.")] = 1,
-            budget: Annotated[float | None, typer.Option("--budget", metavar="SECONDS", show_default=False,
-                                                         help="Start no run after this time.")] = None,
-            json: Json = False) -> int:
+def confirm(
+    spec: Spec,
+    settings: Settings = None,
+    optimizer: Optimizer = "sgd",
+    parametrization: Parametrization = None,
+    abc: Abc = None,
+    freeze: Freeze = None,
+    regime: Regime = None,
+    steps: Steps = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Samples a step.", show_default=False)] = None,
+    widths: Annotated[
+        str | None, typer.Option("--widths", metavar="64,128,...", show_default=False, help="Widths to run at.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", min=1, help="Runs a width.", show_default=False)] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FILE.jsonl",
+            show_default=False,
+            help="Keep finished runs here; the same command goes on from them.",
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Processes to run with.")] = 1,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="SECONDS", show_default=False, help="Start no run after this time."),
+    ] = None,
+    json: Json = False,
+) -> Callable[[], int]:
     """Train networks of several widths and compare the fitted exponents with the predicted ones.
 
     Without --parametrization or --abc it is the derived µP that is confirmed.
     Exit status: 0 confirmed, 1 refuted, 3 inconclusive.
     """
-    import sys
-
-    from tensorprog.cli import verbs
-
-    return _answer(verbs.confirm(spec, settings=settings or (), regime=regime or (), freeze=freeze or (), optimizer=optimizer,
-                                 parametrization=parametrization, abc=abc, steps=steps, batch=batch, widths=widths,
-                                 seeds=seeds, out=out, jobs=jobs, budget=budget,
-                                 progress=sys.stderr.isatty() and not json), json)
+    return _later("confirm", locals())
 
 
-def _answer(answer: Answer, as_json: bool) -> int:
-    write(answer, as_json)
-    return answer.status
+def _later(verb: str, options: dict[str, Any]) -> Callable[[], int]:
+    """Return what carries out a verb: outside of typer, which has its own ideas of Ctrl-C and closed pipes."""
+    as_json = options.pop("json")
+    options.update({name: options[name] or () for name in REPEATED & options.keys()})
+
+    def act() -> int:
+        from tensorprog.cli import verbs
+
+        answer = getattr(verbs, verb)(**options)
+        write(answer, as_json)
+        return answer.status
+
+    return act

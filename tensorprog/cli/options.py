@@ -25,8 +25,12 @@ def read_regime(words: Sequence[str]) -> dict[str, str]:
                 if not equals or not name or Fraction(growth) < 0:
                     raise ValueError
             except (ValueError, ZeroDivisionError):
-                raise ParseError("--regime", part, "not an axis and its power of n (a rational, at least 0)",
-                                 "write --regime heads=1,d_head=0") from None
+                raise ParseError(
+                    "--regime",
+                    part,
+                    "not an axis and its power of n (a rational, at least 0)",
+                    "write --regime heads=1,d_head=0",
+                ) from None
             if name in out:
                 raise ParseError("--regime", part, f"{name} is given twice", "give it once")
             out[name] = growth
@@ -49,7 +53,7 @@ def read_widths(text: str | None) -> tuple[int, ...] | None:
 
 
 def read_parametrization(name: str | None, abc: str | None) -> Any:
-    """Return what ``--parametrization`` or ``--abc`` says: a name, a record of explicit exponents, or None for neither."""
+    """Return what ``--parametrization`` or ``--abc`` says: a name, a record of explicit exponents, or None."""
     if name is not None and abc is not None:
         raise ParseError("--abc", abc, "--parametrization and --abc exclude each other", "give one of them")
     return read_abc(abc) if abc is not None else name
@@ -65,12 +69,19 @@ def read_abc(path: str) -> Mapping:
         # decimals stay text, so that 0.1 is the rational 1/10
         read = json.loads(read_text(path), object_pairs_hook=_object(path), parse_float=str, parse_constant=str)
     except json.JSONDecodeError as error:
-        raise ParseError(f"{path}:{error.lineno}", error.doc.splitlines()[error.lineno - 1:error.lineno],
-                         f"not JSON: {error.msg} at column {error.colno}",
-                         'write {"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": ...}') from None
+        raise ParseError(
+            f"{path}:{error.lineno}",
+            error.doc.splitlines()[error.lineno - 1 : error.lineno],
+            f"not JSON: {error.msg} at column {error.colno}",
+            'write {"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": ...}',
+        ) from None
     except RecursionError:
-        raise ParseError(path, path, "not such a file: it is nested too deeply",
-                         'write {"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": ...}') from None
+        raise ParseError(
+            path,
+            path,
+            "not such a file: it is nested too deeply",
+            'write {"W1": {"a": "0", "b": "1/2", "c": "1"}, "*": ...}',
+        ) from None
     from tensorprog.atoms.abc import ABC
 
     ABC.from_json(read)  # raises for what is not an abc file

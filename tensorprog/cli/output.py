@@ -49,11 +49,17 @@ def console_on(stream):
         console.width = min(console.width, 120)
         return console
     columns = os.environ.get("COLUMNS", "")
-    return Console(file=stream, highlight=False, width=int(columns) if columns.isdecimal() and int(columns) > 20 else 100)
+    return Console(
+        file=stream, highlight=False, width=int(columns) if columns.isdecimal() and int(columns) > 20 else 100
+    )
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], style: Callable[[Sequence[str]], str | None] | None = None,
-          title: str | None = None):
+def table(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    style: Callable[[Sequence[str]], str | None] | None = None,
+    title: str | None = None,
+):
     """Return a rich table that reads as plain columns where there are no colours."""
     from rich import box
     from rich.table import Table

@@ -17,7 +17,9 @@ from tensorprog.errors import ParseError, TensorProgError
 from tensorprog.program.program import Program
 
 
-def load(spec: str, settings: Sequence[str] = (), regime: Mapping[str, str] | None = None) -> tuple[Program, dict[str, str]]:
+def load(
+    spec: str, settings: Sequence[str] = (), regime: Mapping[str, str] | None = None
+) -> tuple[Program, dict[str, str]]:
     """Return the program that SPEC names, and what of ``regime`` is left to be applied to its dimensions.
 
     Args:
@@ -39,15 +41,23 @@ def load(spec: str, settings: Sequence[str] = (), regime: Mapping[str, str] | No
         return _made(spec, _function(spec, file, name), settings, regime)
     if spec.endswith(".tp") or Path(spec).exists():
         if settings:
-            raise ParseError("--set", ", ".join(settings), "a text program has no options",
-                             "edit the file, or use a built-in architecture")
+            raise ParseError(
+                "--set",
+                ", ".join(settings),
+                "a text program has no options",
+                "edit the file, or use a built-in architecture",
+            )
         return _text_program(spec), regime
     from tensorprog.nets import ARCHITECTURES
 
     if spec not in ARCHITECTURES:
         near = get_close_matches(spec, ARCHITECTURES, 1)
-        raise ParseError("SPEC", spec, "neither a .tp file, nor a built-in architecture, nor file.py:function",
-                         f"did you mean {near[0]}?" if near else "use a file, or one of " + ", ".join(ARCHITECTURES))
+        raise ParseError(
+            "SPEC",
+            spec,
+            "neither a .tp file, nor a built-in architecture, nor file.py:function",
+            f"did you mean {near[0]}?" if near else "use a file, or one of " + ", ".join(ARCHITECTURES),
+        )
     return _made(spec, ARCHITECTURES[spec], settings, regime)
 
 
@@ -63,8 +73,9 @@ def _made(spec: str, make: Callable, settings: Sequence[str], regime: dict[str, 
     except (Exception, SystemExit) as error:
         raise _raised(spec, error) from None
     if not isinstance(program, Program):
-        raise ParseError(spec, type(program).__name__, "the function does not return a Program",
-                         "return a tensorprog.Program")
+        raise ParseError(
+            spec, type(program).__name__, "the function does not return a Program", "return a tensorprog.Program"
+        )
     return program, regime
 
 
@@ -112,8 +123,12 @@ def _function(spec: str, file: str, name: str) -> Callable:
     make = getattr(module, name, None)
     if not callable(make):
         known = [k for k, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
-        raise ParseError(spec, name, f"{file} has no function of this name",
-                         "use " + ", ".join(known) if known else "define a function that returns a Program")
+        raise ParseError(
+            spec,
+            name,
+            f"{file} has no function of this name",
+            "use " + ", ".join(known) if known else "define a function that returns a Program",
+        )
     return make
 
 
@@ -124,7 +139,9 @@ def _raised(where: str, error: BaseException) -> ParseError:
     at = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else where
     if isinstance(error, SyntaxError):
         at = f"{Path(error.filename or where).name}:{error.lineno}"
-    return ParseError(at, f"{type(error).__name__}: {error}", "this code raised an exception", "mend it, or call it in Python")
+    return ParseError(
+        at, f"{type(error).__name__}: {error}", "this code raised an exception", "mend it, or call it in Python"
+    )
 
 
 def typed_arguments(spec: str, make: Callable, settings: Sequence[str]) -> dict[str, Any]:
@@ -148,8 +165,12 @@ def typed_arguments(spec: str, make: Callable, settings: Sequence[str]) -> dict[
             raise ParseError("--set", word, "an option is key=value", "write --set depth=3")
         if key not in keys and not open_ended:
             near = get_close_matches(key, keys, 1)
-            raise ParseError(f"--set {word}", key, f"{spec} has no option of this name",
-                             (f"did you mean {near[0]}? " if near else "") + "use " + ", ".join(keys))
+            raise ParseError(
+                f"--set {word}",
+                key,
+                f"{spec} has no option of this name",
+                (f"did you mean {near[0]}? " if near else "") + "use " + ", ".join(keys),
+            )
         if key in out:
             raise ParseError(f"--set {word}", key, "this option is given twice", "give it once")
         out[key] = _value(word, text, parameters.get(key))
@@ -170,8 +191,12 @@ def _value(word: str, text: str, parameter: inspect.Parameter | None):
                     break
                 raise ParseError(f"--set {word}", text, f"not {_WORDS[kind]}", f"write {_EXAMPLES[kind]}") from None
     if kinds and not kinds & {"str", "Any", "object"}:
-        raise ParseError(f"--set {word}", text, f"an argument of type {' | '.join(sorted(kinds))} cannot be given here",
-                         "use file.py:function with a function that sets it")
+        raise ParseError(
+            f"--set {word}",
+            text,
+            f"an argument of type {' | '.join(sorted(kinds))} cannot be given here",
+            "use file.py:function with a function that sets it",
+        )
     return text
 
 
@@ -189,7 +214,10 @@ def _kinds(parameter: inspect.Parameter | None) -> set[str]:
 
 _TRUTH = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 _READERS: dict[str, Callable[[str], Any]] = {
-    "int": int, "bool": lambda text: _TRUTH[text.lower()], "float": float, "Fraction": Fraction,
+    "int": int,
+    "bool": lambda text: _TRUTH[text.lower()],
+    "float": float,
+    "Fraction": Fraction,
 }
 _WORDS = {"int": "a whole number", "bool": "true or false", "float": "a number", "Fraction": "a rational number"}
 _EXAMPLES = {"int": "3", "bool": "true or false", "float": "0.5", "Fraction": "1/2"}

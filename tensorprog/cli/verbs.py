@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,8 +39,16 @@ def _given(words: Mapping[str, Any]) -> dict[str, Any]:
 # ------------------------------------------------------------------------------------------------------ show
 
 
-def show(spec: str, *, settings: Sequence[str], regime: Sequence[str], optimizer: str, parametrization: str | None,
-         abc: str | None, format: str) -> Answer:
+def show(
+    spec: str,
+    *,
+    settings: Sequence[str],
+    regime: Sequence[str],
+    optimizer: str,
+    parametrization: str | None,
+    abc: str | None,
+    format: str,
+) -> Answer:
     """Answer with the program, typed and with exponents where there are any."""
     from tensorprog.interp.show import FORMATS
     from tensorprog.interp.show import show as shown
@@ -53,11 +62,23 @@ def show(spec: str, *, settings: Sequence[str], regime: Sequence[str], optimizer
     lines = []
     for line in program.lines:
         e = exponents.get(line.out)
-        lines.append({"name": line.out, "type": str(program.type_of(line.out)), "instruction": type(line).__name__,
-                      "text": _definition(line), "zero": line.out in exponents and e is None,
-                      "exponent": None if e is None else str(e)})
-    data = {"lines": lines, "outputs": list(program.outputs), "dims": {k: str(d.growth) for k, d in program.dims.items()},
-            "parametrization": under, "note": note}
+        lines.append(
+            {
+                "name": line.out,
+                "type": str(program.type_of(line.out)),
+                "instruction": type(line).__name__,
+                "text": _definition(line),
+                "zero": line.out in exponents and e is None,
+                "exponent": None if e is None else str(e),
+            }
+        )
+    data = {
+        "lines": lines,
+        "outputs": list(program.outputs),
+        "dims": {k: str(d.growth) for k, d in program.dims.items()},
+        "parametrization": under,
+        "note": note,
+    }
     if format != "text":
         data["text"] = text
         return Answer(data, [text])
@@ -100,8 +121,17 @@ def _exponents(program: Program, given, optimizer: str) -> tuple[dict[str, Any],
 # ---------------------------------------------------------------------------------------------------- derive
 
 
-def derive(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str], optimizer: str,
-           form: str, steps: int | None, explain: Sequence[str]) -> Answer:
+def derive(
+    spec: str,
+    *,
+    settings: Sequence[str],
+    regime: Sequence[str],
+    freeze: Sequence[str],
+    optimizer: str,
+    form: str,
+    steps: int | None,
+    explain: Sequence[str],
+) -> Answer:
     """Answer with the maximal update parametrization."""
     from tensorprog.scaling.derive import derive as derived
 
@@ -110,8 +140,10 @@ def derive(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze:
     words = {name: result.explain(name) for name in explain}
     data = result.to_json() | ({"explanations": words} if words else {})
     rows = table(("weights", "role", "init std", "multiplier", "learning rate", "learns from"), result.rows())
-    notes = [f"multiplier exponent {name} = {'free (nothing depends on it)' if e is None else e}"
-             for name, e in result.multipliers.items()]
+    notes = [
+        f"multiplier exponent {name} = {'free (nothing depends on it)' if e is None else e}"
+        for name, e in result.multipliers.items()
+    ]
     head = f"µP for {result.optimizer}, form {result.form}: powers of n, up to width-independent factors"
     return Answer(data, [head, "", rows, *notes, *words.values()])
 
@@ -119,55 +151,107 @@ def derive(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze:
 # -------------------------------------------------------------------------------------------------- classify
 
 
-def classify(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str], optimizer: str,
-             parametrization: str | None, abc: str | None, steps: int | None, explain: Sequence[str]) -> Answer:
+def classify(
+    spec: str,
+    *,
+    settings: Sequence[str],
+    regime: Sequence[str],
+    freeze: Sequence[str],
+    optimizer: str,
+    parametrization: str | None,
+    abc: str | None,
+    steps: int | None,
+    explain: Sequence[str],
+) -> Answer:
     """Answer with where a parametrization stands."""
     from tensorprog.scaling.classify import classify as classified
     from tensorprog.scaling.table import power
 
     given = read_parametrization(parametrization, abc)
     if given is None:
-        raise ParseError("classify", "no parametrization", "which parametrization is to be classified?",
-                         "add --parametrization sp (or ntp, mfp, mup) or --abc FILE.json")
+        raise ParseError(
+            "classify",
+            "no parametrization",
+            "which parametrization is to be classified?",
+            "add --parametrization sp (or ntp, mfp, mup) or --abc FILE.json",
+        )
     program = trained(spec, settings, regime, freeze)
     result = classified(program, given, optimizer=optimizer, **_given({"steps": steps}))
     words = {name: result.explain(name) for name in explain}
     data = result.to_json() | ({"explanations": words} if words else {})
     headline = str(result).split("\n  ", 1)[0]
-    rows = [(name, "nothing" if v.best is None else power(v.best), "never" if v.first_learns is None else
-             f"step {v.first_learns}") for name, v in result.learning.items()]
-    return Answer(data, [headline, "", table(("weight", "its update moves its output by", "learns from"), rows),
-                         *words.values()])
+    rows = [
+        (
+            name,
+            "nothing" if v.best is None else power(v.best),
+            "never" if v.first_learns is None else f"step {v.first_learns}",
+        )
+        for name, v in result.learning.items()
+    ]
+    return Answer(
+        data, [headline, "", table(("weight", "its update moves its output by", "learns from"), rows), *words.values()]
+    )
 
 
 # --------------------------------------------------------------------------------------------------- confirm
 
 
-def confirm(spec: str, *, settings: Sequence[str], regime: Sequence[str], freeze: Sequence[str], optimizer: str,
-            parametrization: str | None, abc: str | None, steps: int | None, batch: int | None, widths: str | None,
-            seeds: int | None, out: str | None, jobs: int, budget: float | None, progress: bool) -> Answer:
+def confirm(
+    spec: str,
+    *,
+    settings: Sequence[str],
+    regime: Sequence[str],
+    freeze: Sequence[str],
+    optimizer: str,
+    parametrization: str | None,
+    abc: str | None,
+    steps: int | None,
+    batch: int | None,
+    widths: str | None,
+    seeds: int | None,
+    out: str | None,
+    jobs: int,
+    budget: float | None,
+) -> Answer:
     """Answer with every predicted exponent against what is measured at finite width."""
     from tensorprog.finite.network import confirm as confirmed
     from tensorprog.scaling.derive import derive as derived
 
     given = read_parametrization(parametrization, abc)
-    options = _given({"steps": steps, "batch": batch, "widths": read_widths(widths), "seeds": seeds, "path": out,
-                      "budget": budget})
+    options = _given(
+        {"steps": steps, "batch": batch, "widths": read_widths(widths), "seeds": seeds, "path": out, "budget": budget}
+    )
     program = trained(spec, settings, regime, freeze)
     subject = given if given is not None else derived(program, optimizer)
     with _workers(jobs) as mapped:
-        result = confirmed(program, subject, optimizer=optimizer, map=mapped, progress=progress, **options)
+        result = confirmed(program, subject, optimizer=optimizer, map=mapped, progress=sys.stderr.isatty(), **options)
     data = result.to_json()
     name = given if isinstance(given, str) else "the abc file" if given is not None else "the derived µP"
     head = ("what", "predicted", "measured", "99% interval", "verdict")
-    rows = [(c["what"], _number(c["predicted"]), _number(c["measured"]), f"[{_number(c['low'])}, {_number(c['high'])}]",
-             c["verdict"]) for c in data["checks"]]
+    rows = [
+        (
+            c["what"],
+            _number(c["predicted"]),
+            _number(c["measured"]),
+            f"[{_number(c['low'])}, {_number(c['high'])}]",
+            c["verdict"],
+        )
+        for c in data["checks"]
+    ]
     colours = {"confirmed": None, "refuted": "bold red", "inconclusive": "yellow"}
     counts = [f"{sum(c['verdict'] == v for c in data['checks'])} {v}" for v in colours]
     verdict = data["verdict"]
-    return Answer(data, [f"{name}, {optimizer}: exponents of n, predicted and measured", "",
-                         table(head, rows, style=lambda row: colours.get(row[-1])), "",
-                         f"{verdict}: {', '.join(counts)}"], STATUS_OF_VERDICT[verdict])
+    return Answer(
+        data,
+        [
+            f"{name}, {optimizer}: exponents of n, predicted and measured",
+            "",
+            table(head, rows, style=lambda row: colours.get(row[-1])),
+            "",
+            f"{verdict}: {', '.join(counts)}",
+        ],
+        STATUS_OF_VERDICT[verdict],
+    )
 
 
 def _number(x) -> str:
