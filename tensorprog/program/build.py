@@ -167,6 +167,8 @@ class Value(Operators):
         line = self._line()
         if isinstance(line, str):
             return line
+        if isinstance(line, Input):
+            return str(line.law.value)
         from tensorprog.program.program import spell
 
         return spell(replace(line, out="_")).removeprefix("_ = ")
@@ -240,7 +242,8 @@ class Matrix(Operators):
         if not isinstance(other, Vector):
             raise ProgramError(f"{self} @ {other}", str(other), "the right side of @ is a vector", "multiply by a scalar with *")
         if other.type.dim != self.cols:
-            fix = f"use the transpose: ({self}).T" if other.type.dim == self.rows else f"use a vector along {self.cols.name}"
+            turned = str(self.T) if len(self.parts) == 1 else f"({self}).T"
+            fix = f"use {turned} @ {other}" if other.type.dim == self.rows else f"use a vector along {self.cols.name}"
             raise ProgramError(f"{self} @ {other}", str(other.type),
                                f"{self} takes vectors along {self.cols.name}", fix)
         total = None
@@ -280,7 +283,8 @@ class Matrix(Operators):
         if not isinstance(other, Scalar):
             if self.is_column:
                 return as_vector(self)._times(as_vector(other))
-            raise _not_a_vector(self, f"{other} * ({self})")
+            raise ProgramError(f"{other} * {self}", str(self), f"* is coordinatewise, and {self} is a matrix",
+                               f"write {self} @ {other}, or apply {self} to a vector in parentheses: {other} * ({self} @ v)")
         return Matrix(self.program, self.rows, self.cols, tuple(
             (c * d, join(s, q), w) for c, s, w in self.parts for d, q in other._polynomial()))
 
@@ -299,17 +303,12 @@ class Matrix(Operators):
         return f"<matrix {self.shape}: {self}>"
 
 
-def _not_a_vector(x, line: str = "") -> ProgramError:
-    return ProgramError(line or str(x), str(x), "matrices add to matrices, and multiply numbers and scalars",
-                        "apply the matrix to a vector with @, in parentheses: u * (W @ v)")
-
-
 def as_vector(x: Value | Matrix) -> Value:
     """Return a value; a matrix of one column as the vector that it is, ``b @ one``."""
     if not isinstance(x, Matrix):
         return x
     if not x.is_column:
-        raise _not_a_vector(x)
+        raise ProgramError(str(x), str(x), f"{x} is a matrix, not a vector", f"apply it to a vector with @: {x} @ v")
     return x @ x.program._ones(x.cols)
 
 

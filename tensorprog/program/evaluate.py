@@ -7,13 +7,14 @@ matrix, which only ``mean`` takes. Trees are folded without recursion, so nestin
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from fractions import Fraction
 
 from tensorprog.errors import ParseError, ProgramError
 from tensorprog.exponents.affine import Affine
 from tensorprog.exponents.scale import Scale
 from tensorprog.program import build, functions
-from tensorprog.program.grammar import RESERVED
+from tensorprog.program.grammar import RESERVED, WORDS
 from tensorprog.program.instructions import ScalarType
 from tensorprog.program.numbers import MAX_BITS, MAX_EXPONENT, MAX_ROOT, settled
 from tensorprog.program.program import Program
@@ -28,6 +29,7 @@ class Evaluator:
     def __init__(self, program: Program):
         self.program = program
         self.matrices: dict[str, build.Matrix] = {}
+        self.below: set[str] = set()  # names that some line defines
         self.column = 1
 
     def at(self, token) -> None:
@@ -126,8 +128,12 @@ class Evaluator:
 
             return self.constant(Scale(sympy.pi))
         if name in RESERVED:
-            raise ParseError("", name, f"{name} is a reserved word", f"write {name}(...), or use another name")
-        raise ProgramError("", name, f"{name} is not defined above this line", f"define {name} first")
+            raise ParseError("", name, f"{name} is a reserved word",
+                             f"write {name}(...)" if name in WORDS else "use another name")
+        near = get_close_matches(name, [*self.program.names, *self.program.dims, *self.matrices], 1, 0.75)
+        fix = "move its line up; no definition may need itself" if name in self.below else \
+            f"did you mean {near[0]}?" if near else f"define it first, or declare it: vector {name} : n, exponent {name}"
+        raise ProgramError("", name, f"{name} is not defined above this line", fix)
 
     def on_symbol(self, kind, left, weight, right):
         """The unknown exponent of a weight, a[W], b[W] or c[W]."""
@@ -188,21 +194,26 @@ class Evaluator:
 
     def on_product(self, *parts):
         """A chain of ``*``, ``/`` and ``@``, left to right."""
-        total = parts[0]
-        for operator, x in zip(parts[1::2], parts[2::2], strict=True):
+        total, operators, rest = parts[0], parts[1::2], parts[2::2]
+        for i, (operator, x) in enumerate(zip(operators, rest, strict=True)):
             self.at(operator)
+            if operator == "*" and operators[i + 1:i + 2] == ("@",) and isinstance(total, build.Vector) and isinstance(
+                    x, build.Matrix):
+                raise ProgramError("", str(x), f"* and @ bind alike, left to right, so this is ({total} * {x}) @ ...",
+                                   f"write {total} * ({x} @ {rest[i + 1]})")
             total = self.binary(total, str(operator), x)
         return total
 
     def binary(self, left, operator: str, right):
         """Return ``left * right``, ``left / right`` or ``left @ right``."""
         if isinstance(left, Affine) or isinstance(right, Affine):
-            if operator == "*" and not (isinstance(left, Affine) and isinstance(right, Affine)):
-                exponent, number = (left, right) if isinstance(left, Affine) else (right, left)
+            exponent, number = (left, right) if isinstance(left, Affine) else (right, left)
+            if operator == "*" and self.constant_of(number) is not None:
                 return exponent * self.rational(number, "a factor of an exponent")
-            if operator == "/" and isinstance(left, Affine):
+            if operator == "/" and isinstance(left, Affine) and self.constant_of(right) is not None:
                 return left * self.power(self.rational(right, "a divisor of an exponent"), Fraction(-1))
-            raise ProgramError("", operator, "unknown exponents are added, and multiplied by numbers", "write n^(2*alpha + 1)")
+            raise ProgramError("", operator, "unknown exponents stand in powers only, times numbers",
+                               "write n^(2*alpha + 1)")
         left, right = self.operand(left), self.operand(right)
         a, b = self.constant_of(left), self.constant_of(right)
         if operator == "@":

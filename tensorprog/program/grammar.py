@@ -64,12 +64,31 @@ RSQB      : "]"
 %ignore /[ \t\r\f]+/
 """
 
-#: How an error message calls each terminal.
-TERMINALS = {
-    "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "POWER": "'^'", "DOT_T": "'.T'", "PLUS": "'+'",
-    "MINUS": "'-'", "STAR": "'*'", "SLASH": "'/'", "AT": "'@'", "TILDE": "'~'", "EQUALS": "'='", "COLON": "':'",
-    "COMMA": "','", "LPAR": "'('", "RPAR": "')'", "LSQB": "'['", "RSQB": "']'", "$END": "the end of the line",
+#: How an error message calls terminals: those of a group that are all possible, by one name.
+_GROUPS = ((("NAME", "NUMBER", "LPAR", "MINUS"), "an expression"), (("PLUS", "STAR", "AT", "MINUS"), "an operator + - * / @ ^"))
+_TERMINALS = {
+    "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "POWER": "^", "DOT_T": ".T", "PLUS": "+", "MINUS": "-",
+    "STAR": "*", "SLASH": "/", "AT": "@", "TILDE": "~", "EQUALS": "=", "COLON": ":", "COMMA": ",", "LPAR": "(", "RPAR": ")",
+    "LSQB": "[", "RSQB": "]", "$END": "the end of the line",
 }
+_HIDDEN = frozenset(("POWER", "DOT_T", "PLUS", "MINUS", "STAR", "SLASH", "AT"))
+
+
+def expected(terminals: list[str]) -> str:
+    """Return what a line could have gone on with, in words.
+
+    >>> expected(["RPAR", "PLUS", "STAR", "AT", "MINUS", "COMMA"])
+    'an operator + - * / @ ^ or , or )'
+    """
+    left, words = set(terminals), []
+    for group, word in _GROUPS:
+        if left.issuperset(group):
+            words.append(word)
+            left -= {*group, *_HIDDEN} if "STAR" in group else {*group, "PLUS"}
+            if "STAR" in group:
+                left -= {"LPAR", "LSQB"}  # calls and a[W] are rare
+    words += [_TERMINALS[t] for t in _TERMINALS if t in left]
+    return " or ".join(words) or "the end of the line"
 
 
 @cache

@@ -11,7 +11,8 @@ from tensorprog.exponents.scale import ONE, Scale
 from tensorprog.program import build
 from tensorprog.program.dims import Dim
 from tensorprog.program.evaluate import Evaluator, unquoted
-from tensorprog.program.grammar import RESERVED, STATEMENTS, TERMINALS, parser
+from tensorprog.program.functions import is_function
+from tensorprog.program.grammar import RESERVED, STATEMENTS, WORDS, expected, parser
 from tensorprog.program.instructions import Constant, Input, MatrixType, Normal, Param, VectorType
 from tensorprog.program.program import Program
 from tensorprog.program.surface import ZERO
@@ -33,6 +34,7 @@ class Reader(Evaluator):
 
     def read(self, text: str) -> Program:
         """Read every line; the first error is raised with its line and a caret below the place."""
+        self.below = set(re.findall(r"(?m)^[ \t]*(?:[a-z]+[ \t]+)?(\w+)[ \t]*[=:]", text))
         self.program.reserve(re.findall(r"\b_[0-9]+\b", text))
         for number, line in enumerate(re.split(r"\r\n|\n|\r", text.removeprefix("\ufeff")), 1):
             self.column = 1
@@ -84,8 +86,10 @@ class Reader(Evaluator):
         if sign is None:
             dim = Dim(name)
         elif sign == "=":
+            if self.scale(expr, "a size").powers:
+                raise ProgramError("", str(expr), "a fixed size has no powers of n", f"write: dim {name} ~ {expr}")
             size = self.rational(expr, "a size")
-            if size <= 0 or size.denominator != 1:
+            if size.denominator != 1 or size <= 0:
                 raise ParseError("", str(size), "a fixed axis has a positive whole size", f"dim {name} = 3")
             dim = Dim.fixed(name, int(size))
         else:
@@ -145,7 +149,12 @@ class Reader(Evaluator):
     def on_scalar(self, name, sign, expr):
         """Declare a constant number; without one it is data."""
         plain = self.declared(name)
-        self.program.data(plain) if expr is None else self.program.scalar(plain, self.scale(expr, "a scalar"))
+        if expr is None:
+            self.program.data(plain)
+        elif self.constant_of(expr) is None:
+            raise ProgramError("", str(expr), "a declared scalar is a number times powers of dimensions", f"write: {plain} = {expr}")
+        else:
+            self.program.scalar(plain, self.scale(expr, "a scalar"))
 
     def on_param(self, names, colon, rows, times, cols, law, options):
         """Declare trainable matrices."""
@@ -301,17 +310,20 @@ def pointed(line: str, column: int, indent: int) -> str:
 def _unexpected(code: str, start: str, got, wanted: list[str], column: int) -> ParseError:
     """Return the error of a line that does not fit the grammar."""
     kind, before = getattr(got, "type", ""), code[:column - 1].rstrip()
-    spelled = "the end of the line" if kind == "$END" else repr(str(got))
-    expected = ", ".join(dict.fromkeys(TERMINALS[w] for w in wanted if w in TERMINALS))
-    fix = f"expected {expected or 'the end of the line'}"
-    head = _HEAD.match(code)
+    last, head = re.search(r"\w+$", before), _HEAD.match(code)
     near = get_close_matches(head[1], STATEMENTS, 1, 0.6) if head and start == "assign" else []
+    operand = kind in ("NAME", "NUMBER", "LPAR") and "STAR" in wanted
     if near and "EQUALS" in wanted:
         fix = f"did you mean {near[0]}? A definition is: name = expression"
-    elif kind in ("NAME", "NUMBER", "LPAR") and before and (before[-1].isalnum() or before[-1] in ")_`") and "STAR" in wanted:
-        fix = "write * between the factors of a product"
     elif start == "assign" and "EQUALS" in wanted:
         fix = "a definition is: name = expression"
-    elif str(got) in ("=", "<", ">", "!", "&", "|", "%", "\\", ";", "{", "}", "'", "$", "?"):
-        fix += "; one definition a line, with + - * / ^ @"
-    return ParseError("", str(got) if kind != "$END" else "", f"unexpected {spelled}", fix)
+    elif operand and last and (last[0] in WORDS or is_function(last[0])):
+        fix = f"write {last[0]}(...)"
+    elif operand:
+        fix = "write * between factors, and @ between a matrix and a vector"
+    elif got == "." and last:
+        fix = f"the transpose is {last[0]}.T; names have no dots"
+    else:
+        fix = f"expected {expected(wanted)}"
+    reason = "the line ends too early" if kind == "$END" else f"unexpected {str(got)!r}"
+    return ParseError("", "" if kind == "$END" else str(got), reason, fix)

@@ -57,7 +57,7 @@ def parse(text: str | bytes, filename: str = "<text>") -> Program:
         Traceback (most recent call last):
         tensorprog.errors.ProgramError: line 3: y = x + z
                         ^: z is not defined above this line (got 'z')
-          fix: define z first
+          fix: define it first, or declare it: vector z : n, exponent z
     """
     from tensorprog.program.reader import Reader
 
