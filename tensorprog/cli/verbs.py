@@ -227,17 +227,10 @@ def confirm(
         result = confirmed(program, subject, optimizer=optimizer, map=mapped, progress=sys.stderr.isatty(), **options)
     data = result.to_json()
     name = given if isinstance(given, str) else "the abc file" if given is not None else "the derived µP"
-    head = ("what", "predicted", "measured", "99% interval", "verdict")
-    rows = [
-        (
-            c["what"],
-            _number(c["predicted"]),
-            _number(c["measured"]),
-            f"[{_number(c['low'])}, {_number(c['high'])}]",
-            c["verdict"],
-        )
-        for c in data["checks"]
-    ]
+    rows = [check.cells() for check in result.checks]
+    head = ("what", "predicted", "measured", "99% interval", "verdict", "reason")
+    if not any(row[-1] for row in rows):
+        head, rows = head[:-1], [row[:-1] for row in rows]
     colours = {"confirmed": None, "refuted": "bold red", "inconclusive": "yellow"}
     counts = [f"{sum(c['verdict'] == v for c in data['checks'])} {v}" for v in colours]
     verdict = data["verdict"]
@@ -246,16 +239,12 @@ def confirm(
         [
             f"{name}, {optimizer}: exponents of n, predicted and measured",
             "",
-            table(head, rows, style=lambda row: colours.get(row[-1])),
+            table(head, rows, style=lambda row: colours.get(row[4])),
             "",
             f"{verdict}: {', '.join(counts)}",
         ],
         STATUS_OF_VERDICT[verdict],
     )
-
-
-def _number(x) -> str:
-    return "0 (exactly)" if x is None else x if isinstance(x, str) else f"{x:.3f}"
 
 
 class _workers:

@@ -1,0 +1,140 @@
+"""Figures, by matplotlib: every function takes Axes (or makes them) and returns them; none shows or saves anything.
+
+Needs ``pip install 'tensorprog[plot]'``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from tensorprog.errors import MissingExtraError, RunError
+from tensorprog.finite.confirm import Confirmation
+from tensorprog.finite.fit import Verdict
+from tensorprog.finite.sweep import Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_COLOURS = {Verdict.CONFIRMED: "tab:green", Verdict.REFUTED: "tab:red", Verdict.INCONCLUSIVE: "tab:orange"}
+
+
+def coordinate_check(result: Confirmation | Sweep, labels: Iterable[str] | None = None, *, program: str | None = None,
+                     predictions: Mapping[str, Fraction | None] | None = None, ax: Axes | None = None) -> Axes:
+    """Draw sizes against width, both logarithmic, with the predicted slopes dashed.
+
+    Args:
+        result: a Confirmation, or a Sweep.
+        labels: which checks or measured labels, by default all.
+        program: of a Sweep of several programs, the label of one.
+        predictions: exponents by label, where ``result`` does not know them.
+        ax: the Axes to draw on; new ones by default.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        RunError: if there is no such label, or several programs and none is named.
+        MissingExtraError: if matplotlib is not installed.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> from tensorprog.finite.confirm import confirm_exponents
+        >>> p = tp.Program()
+        >>> n = p.dim("n")
+        >>> x, y = p.vector("x", n), p.vector("y", n)
+        >>> p.output(p.let("s", p.mean(x * y)))
+        >>> c = confirm_exponents(p, {"s": Fraction(-1, 2), "x": Fraction(0)}, widths=(64, 128, 256, 512), seeds=8)
+        >>> ax = coordinate_check(c)
+        >>> ax.get_xlabel(), [t.get_text() for t in ax.get_legend().get_texts()]
+        ('width n', ['s', 'x'])
+    """
+    if isinstance(result, Confirmation):
+        predictions = {c.what: c.predicted for c in result.checks} | dict(predictions or {})
+        sweep, known = result.sweep, [c.what for c in result.checks]
+        if sweep is None:
+            raise RunError("coordinate_check", result, "this confirmation has no runs", "make it with confirm")
+        program = next(iter(next(iter(sweep.records.values()))), "")
+    else:
+        sweep, predictions = result, dict(predictions or {})
+        program, known = _one_program(sweep, program)
+    chosen = list(known if labels is None else labels)
+    for label in chosen:
+        if label not in known:
+            raise RunError(f"coordinate_check {label}", label, "this was not measured", "use " + ", ".join(known))
+    ax = ax if ax is not None else _new_axes()
+    for label in chosen:
+        samples = sweep.samples(program, label)
+        widths = sorted(samples)
+        sizes = [_root_mean_square(samples[n]) for n in widths]
+        if not all(size > 0 for size in sizes):
+            continue  # exact zeros have no place on a logarithmic axis
+        (line,) = ax.plot(widths, sizes, "o-", markersize=3, linewidth=1.2, label=label)
+        e = predictions.get(label)
+        if e is not None:
+            middle = len(widths) // 2
+            guide = [sizes[middle] * (n / widths[middle]) ** float(e) for n in widths]
+            ax.plot(widths, guide, "--", color=line.get_color(), linewidth=0.8)
+    ax.set_xscale("log", base=2)
+    ax.set_yscale("log")
+    ax.set_xlabel("width n")
+    ax.set_ylabel("root mean square size")
+    if ax.get_lines():
+        ax.legend(fontsize="small")
+    return ax
+
+
+def exponents(result: Confirmation, *, ax: Axes | None = None) -> Axes:
+    """Draw measured exponents with their 99% intervals over the predicted ones (grey bars), one row a check.
+
+    Args:
+        result: a Confirmation.
+        ax: the Axes to draw on; new ones by default.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> from tensorprog.finite.confirm import confirm_exponents
+        >>> p = tp.Program()
+        >>> x = p.vector("x", p.dim("n"))
+        >>> c = confirm_exponents(p, {"x": Fraction(0)}, widths=(64, 128, 256, 512), seeds=4)
+        >>> [t.get_text() for t in exponents(c).get_yticklabels()]
+        ['x']
+    """
+    ax = ax if ax is not None else _new_axes()
+    rows = [c for c in result.checks if c.predicted is not None and c.fit.slope == c.fit.slope]
+    for y, c in enumerate(rows):
+        colour = _COLOURS[c.verdict]
+        ax.plot([c.fit.low, c.fit.high], [y, y], "-", color=colour, linewidth=1.5)
+        ax.plot([c.fit.slope], [y], "o", color=colour, markersize=4)
+        ax.plot([float(c.predicted)] * 2, [y - 0.35, y + 0.35], "-", color="0.4", linewidth=2, zorder=0)  # pyright: ignore
+    ax.set_yticks(range(len(rows)), [c.what for c in rows])
+    ax.invert_yaxis()
+    ax.set_xlabel("exponent of n")
+    return ax
+
+
+def _one_program(sweep: Sweep, program: str | None) -> tuple[str, list[str]]:
+    first = next(iter(sweep.records.values()), {})
+    if program is None and len(first) == 1:
+        program = next(iter(first))
+    if program not in first:
+        near = ", ".join(first)
+        raise RunError("coordinate_check", program, "which program of the sweep?", f"use program= one of {near}")
+    return program, list(first[program])
+
+
+def _root_mean_square(sizes: list[float]) -> float:
+    return (sum(x * x for x in sizes) / len(sizes)) ** 0.5
+
+
+def _new_axes() -> Axes:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError.of("matplotlib", "plot", "tensorprog.plot") from None
+    # not pyplot: it would choose a window system and keep the figure alive
+    return Figure(figsize=(5, 3.5), layout="constrained").subplots()
