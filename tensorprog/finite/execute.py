@@ -167,7 +167,8 @@ def _joint(line, law: Joint, size: int, env: Env) -> np.ndarray:
     covariance = np.array([[env.at(c) for c in row] for row in law.covariance])
     factor = semidefinite_cholesky(covariance)
     if factor is None:
-        raise RunError(spell(line), covariance.tolist(), "this is not a covariance matrix", "make it symmetric and nonnegative")
+        raise RunError(spell(line), covariance.tolist(), "this is not a covariance matrix",
+                       "make it symmetric and nonnegative")
     out = np.full(size, env.at(law.means[law.index]), env.draws.dtype)
     for name, weight in zip(law.group, factor[law.index], strict=True):
         if weight:

@@ -28,7 +28,8 @@ def torch_arrays(dtype: str, device: str = "cpu") -> Arrays:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise RunError(f"run(..., backend='torch:{device}')", device, str(error).splitlines()[0], "use 'torch'") from None
+        reason = str(error).splitlines()[0]
+        raise RunError(f"run(..., backend='torch:{device}')", device, reason, "use 'torch'") from None
     return TorchArrays(dtype, device)
 
 

@@ -195,19 +195,17 @@ def mlp(depth=3, batch=4, steps=3, rule=None, act="tanh", lr=Fraction(1, 2), dat
 
 
 def mup(depth=3, adam=False):
-    """Return the exponents of the maximal update parametrization of ``mlp`` (Tensor Programs IV, table 1; V, table 3)."""
+    """Return the exponents of muP for ``mlp``: Tensor Programs IV, table 1 (SGD); the same moved by gauge (Adam)."""
     half, values = Fraction(1, 2), {}
     for i in range(depth):
-        values |= {f"a[W{i}]": Fraction(0), f"b[W{i}]": half if i else Fraction(0), f"c[W{i}]": Fraction(bool(i)) if adam else Fraction(0)}
-    for i in range(depth):  # the table in the paper: SGD has a = -1/2 on input, 1/2 on output, b = 1/2, c = 0
-        if not adam:
-            values[f"a[W{i}]"], values[f"b[W{i}]"] = (Fraction(0), half) if i else (-half, half)
-    values |= {"a[V]": half, "b[V]": half, "c[V]": half if adam else Fraction(0)}
-    return values
+        a = Fraction(0) if i or adam else -half
+        values |= {f"a[W{i}]": a, f"b[W{i}]": Fraction(0) if adam and not i else half}
+        values |= {f"c[W{i}]": Fraction(1) if adam and i else Fraction(0)}
+    return values | {"a[V]": half, "b[V]": half, "c[V]": half if adam else Fraction(0)}
 
 
 def standard(depth=3, lr_power=0):
-    """Return the exponents of the standard parametrization of ``mlp``: a = 0, fan-in initialization, one learning rate."""
+    """Return the exponents of the standard parametrization of ``mlp``: fan-in initialization, one learning rate."""
     half, values = Fraction(1, 2), {}
     for i in range(depth):
         values |= {f"a[W{i}]": Fraction(0), f"b[W{i}]": half if i else Fraction(0), f"c[W{i}]": Fraction(lr_power)}

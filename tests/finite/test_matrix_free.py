@@ -55,8 +55,8 @@ class Forgetful(LazyGaussian):
     """Draws the products by W and those by W^T as if they were of two matrices."""
 
     def _draw(self, side, back, known, transposed):
-        size = side.count - known
-        return np.stack([self._draws.fresh((side.other,), (*self._key, 2 + transposed, known + i)) for i in range(size)])
+        keys = [(*self._key, 2 + transposed, use) for use in range(known, side.count)]
+        return np.stack([self._draws.fresh((side.other,), key) for key in keys])
 
 
 class Loose(LazyGaussian):
