@@ -8,25 +8,41 @@ coset contains 0.
 
 from __future__ import annotations
 
-#: A subspace of GF(2)^k in canonical form: a mask of the unit vectors in it, and the other rows of its reduced
-#: echelon form (pivot = highest bit), largest first. Deep networks mix nearly every generator on its own, so
-#: nearly all of a subspace is in the mask; this is what keeps joins cheap.
-Space = tuple[int, tuple[int, ...]]
+from collections.abc import Iterable
+from functools import lru_cache
 
-NOTHING: Space = (0, ())
+#: A subspace of GF(2)^k in canonical form ``(units, classes, rows)``. ``units`` is a mask of the unit vectors in it;
+#: a class is a mask of flips that are equal modulo the subspace (their differences lie in it); ``rows`` is the reduced
+#: echelon form of the rest, in which each class is stood for by its lowest bit. Networks mix either single flips
+#: (nonlinearities) or equal ones (sums), so nearly everything is in the masks: that is what keeps deep programs cheap.
+Space = tuple[int, tuple[int, ...], tuple[int, ...]]
+
+NOTHING: Space = (0, (), ())
 
 
 def reduce(space: Space, v: int) -> int:
     """Return the canonical representative of ``v`` modulo the subspace.
 
-    >>> reduce((0b001, (0b110,)), 0b111)
+    >>> reduce((0b001, (0b110,), ()), 0b111)
     0
     """
     v &= ~space[0]
     if v:
-        for row in space[1]:
+        v = _fold(space[1], v)
+        for row in space[2]:
             if v >> (row.bit_length() - 1) & 1:
                 v ^= row
+    return v
+
+
+def _fold(classes: Iterable[int], v: int) -> int:
+    """Replace the bits of each class by its lowest one, or none if they are even in number."""
+    for c in classes:
+        own = v & c
+        if own:
+            v ^= own
+            if own.bit_count() & 1:
+                v |= c & -c
     return v
 
 
@@ -34,70 +50,130 @@ def extend(space: Space, v: int) -> Space:
     """Return the span of a subspace and one more vector.
 
     >>> extend(extend(NOTHING, 0b11), 0b01)
-    (3, ())
+    (3, (), ())
     """
     v = reduce(space, v)
-    if not v:
-        return space
-    mask, rows = space
-    pivot = 1 << (v.bit_length() - 1)
-    rows = [row ^ v if row & pivot else row for row in rows]
-    rows.append(v)
-    return _canonical(mask, rows)
+    return _insert(space, [v]) if v else space
 
 
-def _canonical(mask: int, rows: list[int]) -> Space:
-    # A row with a single bit is a unit vector: it moves to the mask and clears its bit elsewhere.
-    units = [r for r in rows if not r & (r - 1)]
-    while units:
-        for u in units:
-            mask |= u
-        rows = [r & ~mask for r in rows if r & (r - 1)]
-        rows = [r for r in rows if r]
-        units = [r for r in rows if not r & (r - 1)]
-    return (mask, tuple(sorted(rows, reverse=True)))
+def _insert(space: Space, todo: list[int]) -> Space:
+    units, classes, rows = space[0], list(space[1]), list(space[2])
+    while todo:
+        v = _fold(classes, todo.pop() & ~units)
+        for row in rows:
+            if v >> (row.bit_length() - 1) & 1:
+                v ^= row
+        if not v:
+            continue
+        bits = v.bit_count()
+        if bits > 2:
+            pivot = 1 << (v.bit_length() - 1)
+            rows = sorted([row ^ v if row & pivot else row for row in rows] + [v], reverse=True)
+            thin = [row for row in rows if row.bit_count() < 3]
+            if thin:
+                rows = [row for row in rows if row.bit_count() > 2]
+                todo += thin
+            continue
+        # one bit: its whole class becomes units; two: their classes become one
+        touched = [c for c in classes if c & v]
+        merged = v
+        for c in touched:
+            merged |= c
+        classes = [c for c in classes if not c & v]
+        if bits == 1:
+            units |= merged
+        else:
+            classes.append(merged)
+        stale = [row for row in rows if row & merged]
+        if stale:
+            rows = [row for row in rows if not row & merged]
+            todo += stale
+    return (units, tuple(sorted(classes)), tuple(rows))
 
 
+@lru_cache(maxsize=1 << 12)
 def join(x: Space, y: Space) -> Space:
     """Return the sum of two subspaces.
 
-    >>> join((0b01, ()), (0b10, ()))
-    (3, ())
+    >>> join((0b01, (), ()), (0b10, (), ()))
+    (3, (), ())
     """
     if x == y or y == NOTHING:
         return x
     if x == NOTHING:
         return y
-    if not x[1] and not y[1]:
-        return (x[0] | y[0], ())
+    units = x[0] | y[0]
     if len(x[1]) < len(y[1]):
         x, y = y, x
-    out = _absorb(x, y[0])
-    for row in y[1]:
-        out = extend(out, row)
-    return out
+    classes = x[1]
+    if y[1] and y[1] != classes:
+        classes = _merge(classes, y[1])
+    if units and any(c & units for c in classes):
+        # a class that meets a unit is all units, and that may reach further classes
+        rest = list(classes)
+        while True:
+            met = [c for c in rest if c & units]
+            if not met:
+                break
+            rest = [c for c in rest if not c & units]
+            for c in met:
+                units |= c
+        classes = tuple(rest)
+    if not x[2] and not y[2]:
+        return (units, classes, ())
+    return _insert((units, classes, ()), [*x[2], *y[2]])
 
 
-def _absorb(space: Space, mask: int) -> Space:
-    new = mask & ~space[0]
-    if not new:
-        return space
-    if not space[1]:
-        return (space[0] | new, ())
-    touched = [r for r in space[1] if r & new]
-    if not touched:
-        return (space[0] | new, space[1])
-    out: Space = (space[0] | new, tuple(r for r in space[1] if not r & new))
-    for row in touched:
-        out = extend(out, row)
-    return out
+def _merge(classes: tuple[int, ...], more: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the disjoint classes that two lists of disjoint classes generate."""
+    known = set(classes)
+    fresh = [c for c in more if c not in known]
+    if not fresh:
+        return classes
+    out = known
+    for c in fresh:
+        met = [d for d in out if c & d]
+        out.difference_update(met)
+        for d in met:
+            c |= d
+        out.add(c)
+    return tuple(sorted(out))
 
 
+@lru_cache(maxsize=1 << 12)
 def contains(big: Space, small: Space) -> bool:
-    """Return whether one subspace contains another."""
-    if small[0] & ~big[0]:
+    """Return whether one subspace contains another.
+
+    >>> contains((0b11, (), ()), (0, (0b11,), ())), contains((0, (0b11,), ()), (0b1, (), ()))
+    (True, False)
+    """
+    if small == NOTHING or big == small:
+        return True
+    if small[0] & ~big[0] and any(reduce(big, 1 << b) for b in _bits(small[0] & ~big[0])):
         return False
-    return all(reduce(big, row) == 0 for row in small[1])
+    if small[1] != big[1]:
+        for c in set(small[1]).difference(big[1]):
+            rest = c & ~big[0]
+            if not rest:
+                continue
+            # the class must lie in one class of big, or wholly in its units
+            low = rest & -rest
+            home = next((d for d in big[1] if d & low), 0)
+            if rest == c and not rest & ~home:
+                continue
+            low = c & -c
+            if any(reduce(big, low ^ (1 << b)) for b in _bits(c ^ low)):
+                return False
+    return all(reduce(big, row) == 0 for row in small[2])
+
+
+def _bits(v: int) -> list[int]:
+    out = []
+    while v:
+        low = v & -v
+        out.append(low.bit_length() - 1)
+        v ^= low
+    return out
 
 
 class Family:
@@ -105,14 +181,31 @@ class Family:
 
     The hats of W on inputs that are themselves odd in hats of W are a family of their own: W x has level 1,
     W (W x) levels 1 and 2. ``shift`` raises the levels of this family in a mask; ``bits`` grows on demand.
+
+    The parity of a hat is that of its input and the generator. The first input's parity is folded into the
+    generator (a change of basis), so that hats of alike inputs are single flips.
     """
 
-    __slots__ = ("_new_bit", "bits", "mask")
+    __slots__ = ("_base", "_new_bit", "bits", "mask")
 
     def __init__(self, new_bit):
         self._new_bit = new_bit
         self.bits = [new_bit()]
         self.mask = 1 << self.bits[0]
+        self._base: int | None = None
+
+    def hat(self, o: int) -> int:
+        """Return the parity of the hat of an input of parity ``o``.
+
+        >>> from itertools import count
+        >>> W = Family(count(3).__next__)
+        >>> W.hat(0b1), W.hat(0b10), W.hat(W.hat(0b1))
+        (8, 11, 25)
+        """
+        o = self.shift(o)
+        if self._base is None:
+            self._base = o
+        return (1 << self.bits[0]) ^ o ^ self._base
 
     def shift(self, v: int) -> int:
         """Return ``v`` with every level of this family raised by one."""
@@ -130,15 +223,10 @@ class Family:
 
     def shift_space(self, space: Space) -> Space:
         """Return a subspace with every level of this family raised by one."""
-        mask, rows = space
-        if not mask & self.mask and not any(r & self.mask for r in rows):
+        units, classes, rows = space
+        own = self.mask
+        if not units & own and not any(c & own for c in classes) and not any(r & own for r in rows):
             return space
-        out: Space = (self.shift(mask), ())
-        for row in rows:
-            out = extend(out, self.shift(row))
-        return out
-
-    @property
-    def generator(self) -> int:
-        """The mask of level 1."""
-        return 1 << self.bits[0]
+        # raising levels is a bijection of flips, so units, classes and rows stay what they are
+        out: Space = (self.shift(units), tuple(sorted(self.shift(c) for c in classes)), ())
+        return _insert(out, [self.shift(r) for r in rows]) if rows else out

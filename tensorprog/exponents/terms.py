@@ -50,8 +50,6 @@ def matches(x: Term, y: Term) -> bool:
     o &= ~(x.space[0] | y.space[0])
     if not o:
         return True
-    if not x.space[1] and not y.space[1]:
-        return False
     return reduce(join(x.space, y.space), o) == 0
 
 
@@ -62,7 +60,8 @@ def vanishing_mean(x: Term) -> bool:
 
 def inside(x: Term, y: Term) -> bool:
     """Return whether the coset of x lies in that of y."""
-    return contains(y.space, x.space) and reduce(y.space, x.o ^ y.o) == 0
+    o = x.o ^ y.o
+    return (not o or reduce(y.space, o) == 0) and contains(y.space, x.space)
 
 
 def times(x: Term, y: Term) -> Term:
@@ -107,7 +106,7 @@ def prune(terms: Sequence[Term], growth: Fraction) -> Terms:
         return ()
     if len(terms) == 1 and growth:
         return tuple(terms)
-    ordered = sorted(terms, key=_by_exponent, reverse=True)
+    ordered = sorted(dict.fromkeys(terms), key=_by_exponent, reverse=True)
     top = ordered[0].e
     if not growth:
         return (Term(top),)

@@ -293,7 +293,7 @@ def _matmul(self: Scaling, line: MatMul):
 def _hat(self: Scaling, t: Term, family: Family, gain: Fraction) -> Term:
     if self.aligned:
         return Term(t.e + gain)
-    return Term(t.e + gain, family.generator ^ family.shift(t.o), family.shift_space(t.space))
+    return Term(t.e + gain, family.hat(t.o), family.shift_space(t.space))
 
 
 @scaling(Nonlin)

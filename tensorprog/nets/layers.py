@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from tensorprog.atoms.multivariate import softmax
+from tensorprog.atoms.multivariate import Softmax
 from tensorprog.atoms.registry import nonlinearity
 from tensorprog.program.build import apply
 from tensorprog.program.dims import Dim
@@ -94,7 +94,7 @@ def attention(p: Program, name: str, xs: Sequence, alpha, *, heads: Dim, d_head:
                       for s in range(t + 1)]
             logits = [shared] * parts
         for i in range(parts):
-            weights = [p.let(f"{out}_w{i + 1}_t{t + 1}s{s + 1}", apply(softmax(t + 1, s), *logits[i])) for s in range(t + 1)] \
+            weights = [p.let(f"{out}_w{i + 1}_t{t + 1}s{s + 1}", apply(Softmax(t + 1, s), *logits[i])) for s in range(t + 1)] \
                 if t else []
             terms = [w * v[i][s] for s, w in enumerate(weights)] if t else [v[i][0]]
             mixed[i].append(p.let(f"{out}_o{i + 1}_t{t + 1}", _total(terms)) if t else v[i][0])

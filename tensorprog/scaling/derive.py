@@ -6,11 +6,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from tensorprog.atoms.optimizers import optimizer as optimizer_record
 from tensorprog.errors import ParseError, UnsolvableError
 from tensorprog.interp.scaling import Scaling
 from tensorprog.interp.unroll import Trajectory, symbol, unroll
 from tensorprog.program.dims import Dim
-from tensorprog.program.instructions import Input, MatrixType, VectorType
+from tensorprog.program.instructions import Input, MatrixType, Nonlin, VectorType
+from tensorprog.program.poly import Poly
 from tensorprog.program.program import Program, spell
 from tensorprog.scaling.solve import Equation, Solver
 from tensorprog.scaling.table import Weight, power, present
@@ -178,11 +180,12 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
     Source: Tensor Programs IV (µP), V (Tables 3, 8, 9); the derivation is this library's.
     """
     network = prepared(network, freeze, regime)
-    if eps is None and getattr(optimizer, "has_eps", None) is None and isinstance(optimizer, str):
-        eps = Fraction(1, 10**8) if optimizer in ("adam", "adamw") else None
+    rule = optimizer_record(optimizer) if isinstance(optimizer, str) else optimizer
+    # the exponent of epsilon is always of interest; whether a finite one slows learning only if it is given
+    some = (eps if eps is not None else Fraction(1, 10**8)) if rule.has_eps else None
     given = {}
     for span in range(1, MAX_STEPS + 1):
-        solver = Solver(unroll(network, optimizer, steps=span, eps=eps), given)
+        solver = Solver(unroll(network, rule, steps=span, eps=some), given)
         if not _unsolved(solver, network) or span == 3:
             break
     values = dict(solver.values)
@@ -196,12 +199,11 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
         values.setdefault(symbol("wd", p.out), Fraction(0))
     for name in network.unknowns:
         values.setdefault(name, Fraction(0))
-    trajectory, scaling, learning = fixed_point(network, optimizer, values, steps, eps)
+    trajectory, scaling, learning = fixed_point(network, rule, values, steps, eps)
     fixed_rates = {p.out for p in network.params if p.param.c is not None}
     values, scaling, learning = _relax(trajectory, values, scaling, learning, fixed_rates, solver.free)
     _require_stable(trajectory, scaling)
-    adaptive = trajectory.optimizer.has_eps and eps is not None
-    decays = bool(trajectory.optimizer.weight_decay)
+    adaptive, decays = rule.has_eps, bool(rule.weight_decay)
     weights = {}
     for p in network.params:
         if not p.param.trainable:
@@ -214,8 +216,8 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
             values[symbol("eps", p.out)] if adaptive else None, values[symbol("wd", p.out)] if decays else None)
     multipliers = {name: None if name in solver.free else values[name] for name in network.unknowns}
     pinned = {p.out for p in network.params if p.param.a is not None or p.param.b is not None or p.param.c is not None}
-    shown = present({k: w for k, w in weights.items() if k not in pinned}, form, trajectory.optimizer.lr_gauge)
-    return Derived(network, trajectory.optimizer.name, form, {k: shown.get(k, w) for k, w in weights.items()}, multipliers,
+    shown = present({k: w for k, w in weights.items() if k not in pinned}, form, rule.lr_gauge)
+    return Derived(network, rule.name, form, {k: shown.get(k, w) for k, w in weights.items()}, multipliers,
                    solver.equations, learning, trajectory, scaling)
 
 
@@ -315,10 +317,26 @@ def _relax(trajectory, values, scaling, learning, fixed_rates, free):
     return values, scaling, learning
 
 
+def watched(network: Program) -> set[str]:
+    """Return the variables that stability is about: activations, outputs, and the numbers that functions are taken of.
+
+    An unnormalized sum on its way to a multiplier is none of them.
+    """
+    out = set(network.outputs)
+    for line in network.lines:
+        kind = network.type_of(line.out)
+        if isinstance(kind, VectorType) and not kind.dim.is_fixed:
+            out.add(line.out)
+        if isinstance(line, Nonlin) and not isinstance(line.fn, Poly):
+            out.update(line.args)
+    return out
+
+
 def first_blowup(trajectory: Trajectory, scaling: Scaling):
     """Return the first entry (in program order) whose value grows with n, or None."""
+    names = watched(trajectory.network)
     for entry in trajectory.entries:
-        if entry.kind in ("value", "increment", "update"):
+        if entry.var in names and entry.kind in ("value", "increment", "update"):
             if not scaling.defined(entry.name):
                 return entry
             e = scaling.exponent(entry.name)
