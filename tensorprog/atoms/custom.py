@@ -85,13 +85,13 @@ def find_domain(fn: Callable, name: str) -> Domain:
 
 
 def find_kinks(fn: Callable) -> tuple[Fraction, ...]:
-    """Return the multiples of 1/4 between -8 and 8 at which the slope jumps."""
+    """Return the multiples of 1/4 between -8 and 8 at which the slope or the value jumps."""
     c, h = np.arange(-32, 33) / 4, 1e-5
     with np.errstate(all="ignore"):
         left, middle, right = fn(c - h), fn(c), fn(c + h)
-        bend = np.abs(right - 2 * middle + left) / h
-        size = 1 + np.abs(middle) + np.abs(right - left) / h
-    found = np.isfinite(bend) & (bend > 1e-2 * size)
+        slope, bend = np.abs(right - left) / h, np.abs(right - 2 * middle + left) / h
+        bent, broken = bend > 1e-2 * (1 + np.abs(middle) + slope), slope > 1e3 * (1 + np.abs(middle))
+    found = np.isfinite(bend) & (bent | broken)
     return tuple(Fraction(int(k), 4) for k in np.arange(-32, 33)[found])
 
 
@@ -152,7 +152,8 @@ def compiled(symbols: tuple, expr, name: str) -> Callable:
     try:
         # lambdify writes code for an expression that is a sympy object already; no user's text comes near it.
         fn = sympy.lambdify(symbols, expr, modules=["scipy", "numpy"])
-        fn(*(np.full(1, 0.5) for _ in symbols))
+        with np.errstate(all="ignore"):
+            fn(*(np.full(1, 0.5) for _ in symbols))
     except (NameError, TypeError, KeyError, NotImplementedError) as e:
         raise RecordError(f"nonlinearity {name!r}", expr, f"numpy cannot evaluate it ({e})",
                           "use functions that sympy.lambdify knows, or from_callable") from None
@@ -194,16 +195,32 @@ def _far(fn: Callable) -> Callable:
     return values
 
 
+def _leaves(e) -> list:
+    import sympy
+
+    return [leaf for a in e.args for leaf in _leaves(a)] if isinstance(e, sympy.Max | sympy.Min) else [e]
+
+
+def _branches(e) -> list:
+    import sympy
+
+    inner = e.atoms(sympy.Max, sympy.Min)
+    if not inner:
+        return [e]
+    largest = max(inner, key=lambda a: a.count_ops())
+    return [b for leaf in _leaves(largest) for b in _branches(e.xreplace({largest: leaf}))]
+
+
 def _kinks(expr, x) -> tuple[Fraction, ...]:
     import sympy
 
     edges = [e.args[0] for e in expr.atoms(sympy.Abs, sympy.sign, sympy.Heaviside)]
     for e in expr.atoms(sympy.Max, sympy.Min):
-        edges += [a - b for a, b in combinations(e.args, 2)]
+        edges += [a - b for a, b in combinations(_leaves(e), 2)]
     for e in expr.atoms(sympy.Piecewise):
         edges += [c.lhs - c.rhs for _, cond in e.args for c in cond.atoms(sympy.core.relational.Relational)]
     found = set()
-    for edge in edges:
+    for edge in (b for e in edges for b in _branches(e)):
         poly = edge.as_poly(x)
         roots: Any = sympy.real_roots(poly) if poly is not None and poly.degree() > 0 else ()
         for root in roots:

@@ -38,6 +38,11 @@ def points(domain: str, kinks: tuple[Fraction, ...] = ()) -> np.ndarray:
     return x
 
 
+def rescaled(fn: Array, unit: float) -> Array:
+    """Return u -> fn(unit * u)."""
+    return fn if unit == 1 else lambda u: fn(unit * u)
+
+
 def difference(fn: Array, x: np.ndarray) -> np.ndarray:
     """Return the derivative by central differences of order 6 (error near 1e-12)."""
     return (fn(x[:, None] + STEP * _STENCIL) @ _WEIGHTS) / STEP
@@ -122,21 +127,24 @@ def check(record: Nonlinearity) -> None:
     say = _refusal(record)
     if not record.sources:
         raise say((), "no source", "add a key of docs/refs.bib to sources")
-    fn, x = record.numpy, points(record.domain, record.kinks)
-    y = fn(x)
+    # Everything is checked in units of the record's scale: u = x / scale.
+    unit, kinks = float(record.scale), tuple(k / record.scale for k in record.kinks)
+    fn, u = rescaled(record.numpy, unit), points(record.domain, kinks)
+    x, y = unit * u, fn(u)
     if np.shape(y) != x.shape or not np.all(np.isfinite(y)):
         raise say(y, f"not finite, or of another shape, at x = {x}", "return one finite value a coordinate")
-    slope = record.slope(x) if record.slope is not None else np.zeros_like(x)
-    bad = ~np.isclose(slope, difference(fn, x), rtol=1e-6, atol=1e-7 * max(1.0, float(np.max(np.abs(y)))))
+    slope = np.broadcast_to(record.slope(x), x.shape) if record.slope is not None else np.zeros_like(x)
+    seen = difference(fn, u) / unit
+    bad = ~np.isclose(slope, seen, rtol=1e-6, atol=1e-7 * max(1e-300, float(np.max(np.abs(y)))) / unit)
     if np.any(bad):
-        raise say(np.broadcast_to(slope, x.shape)[bad], f"derivative disagrees with finite differences at x = {x[bad]}",
-                  f"there they are {difference(fn, x)[bad]}; name its kinks if it has any")
+        raise say(slope[bad], f"derivative disagrees with finite differences at x = {x[bad]}",
+                  f"there they are {seen[bad]}; name its kinks if it has any")
     _check_jumps(record, say)
     for fact, found in (
         ("parity", find_parity(fn, record.domain)),
         ("degree", find_degree(fn, record.domain, record.degree)),
         ("infinity", find_infinity(fn, record.domain, record.infinity)),
-        ("taylor", taylor_at(fn, record.domain, record.kinks)),
+        ("taylor", taylor_at(fn, record.domain, kinks)),
     ):
         declared = getattr(record, fact)
         if declared != found:
@@ -157,9 +165,9 @@ def taylor_at(fn: Array, domain: str, kinks: tuple[Fraction, ...]) -> tuple[bool
     return find_taylor(fn, min(0.4, 0.8 * nearest)) if nearest else None
 
 
-def jumps_at(fn: Array, point: Fraction) -> bool:
+def jumps_at(fn: Array, point: Fraction, unit: float = 1.0) -> bool:
     """Return whether the function is discontinuous at the point."""
-    left, right = fn(float(point) + np.array([-1e-9, 1e-9]))
+    left, right = fn(float(point) + unit * np.array([-1e-9, 1e-9]))
     return bool(abs(right - left) > 1e-6)
 
 
@@ -167,17 +175,17 @@ def _check_jumps(record: Nonlinearity, say) -> None:
     if set(record.jumps) - set(record.kinks):
         raise say(record.jumps, "a jump is a kink too", "add it to kinks")
     for k in record.kinks if record.domain == "real" else ():
-        if jumps_at(record.numpy, k) != (k in record.jumps):
+        if jumps_at(record.numpy, k, float(record.scale)) != (k in record.jumps):
             verb, fix = ("does not jump", "remove") if k in record.jumps else ("jumps", "add")
             raise say(record.jumps, f"it {verb} at x = {k}", f"{fix} {k} in jumps")
 
 
 def check_derivative(record: Nonlinearity, made: Nonlinearity | None) -> None:
     """Raise RecordError if the record ``made`` is not the derivative that ``record`` declares."""
-    x = points(record.domain, record.kinks)
+    x = float(record.scale) * points(record.domain, tuple(k / record.scale for k in record.kinks))
     slope = record.slope(x) if record.slope is not None else np.zeros_like(x)
     value = np.zeros_like(x) if made is None else made(x)
-    if not np.allclose(value, slope, rtol=1e-6, atol=1e-7 * max(1.0, float(np.max(np.abs(slope))))):
+    if not np.allclose(value, slope, rtol=1e-6, atol=1e-7 * float(np.max(np.abs(slope)))):
         raise _refusal(record)(getattr(made, "name", None), f"its derivative's record disagrees with slope at x = {x}",
                                "name the record of its derivative")
 

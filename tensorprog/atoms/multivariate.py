@@ -112,7 +112,9 @@ class Softmax(AbstractMultivariate):
 
         symbols = sympy.symbols(f"x:{self.k}", real=True)
         expr = sympy.exp(symbols[self.index]) / sympy.Add(*(sympy.exp(s) for s in symbols))
-        return expr.diff(*(symbols[j] for j in self.order)).subs(dict(zip(symbols, args, strict=True)))
+        for j in self.order:
+            expr = expr.diff(symbols[j])
+        return expr.subs(dict(zip(symbols, args, strict=True)), simultaneous=True)
 
 
 def _slope(i: int, j: int) -> dict[str, int]:

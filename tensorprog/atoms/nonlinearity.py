@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.atoms import facts
 from tensorprog.atoms.function import Function
-from tensorprog.errors import NotCoveredError, RecordError
+from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 
 Parity = Literal["odd", "even"] | None
@@ -37,6 +37,7 @@ class Nonlinearity(Function):
         domain: where it is defined: "real", "nonzero", "positive", or "nonnegative" (also at 0).
         sources: keys into docs/refs.bib.
         params: the exact parameters of its family.
+        scale: the size of the arguments at which it shows what it is, and is checked (eps, for 1/sqrt(x + eps)).
         key: what tells it from another function of the same name, for functions that are not registered.
 
     Raises:
@@ -64,6 +65,7 @@ class Nonlinearity(Function):
     domain: Domain = "real"
     sources: tuple[str, ...] = ()
     params: tuple[Fraction, ...] = ()
+    scale: Fraction = Fraction(1)
     sympy: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
     key: Any = field(default=None, repr=False)
     _made: list = field(default_factory=list, init=False, compare=False, repr=False)
@@ -186,11 +188,6 @@ class Nonlinearity(Function):
         from tensorprog.atoms import custom
 
         return custom.from_callable(fn, name, derivative=derivative, kinks=kinks, sources=sources)
-
-
-def refuse(record: Nonlinearity, value, reason: str, fix: str) -> RecordError:
-    """Return the error that names a nonlinearity's record."""
-    return RecordError(f"nonlinearity {record.name!r}", value, reason, fix)
 
 
 def _look_up(name: str) -> Nonlinearity:

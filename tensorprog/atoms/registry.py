@@ -75,7 +75,7 @@ class Folder:
 
 _NONLINS = Folder("nonlins", "nonlinearity")
 _MEMBERS: dict[tuple[str, tuple[Fraction, ...]], Nonlinearity] = {}
-_DERIVATIVE = re.compile(r"d(\d*)_(\w+)")
+_DERIVATIVE = re.compile(r"d([1-9]?)_(\w+)")
 _CALL = re.compile(r"(\w+)\((.*)\)")
 
 
@@ -88,7 +88,7 @@ def nonlinearity(name: str, *params) -> Nonlinearity:
     """Return a nonlinearity by name and exact parameters.
 
     The same function is written ``hermite(x, 3)`` in the text form, ``nonlinearity("hermite", 3)`` here, and its
-    record's name "hermite(3)" works too. "d_tanh" is the derivative of tanh, "d3_tanh" the third one.
+    record's name "hermite(3)" works too. "d_tanh" is the derivative of tanh, "d3_tanh" the third one (up to d9).
 
     Raises:
         ParseError: no such name (near ones are listed), parameters where none belong, or one that is not rational.

@@ -7,6 +7,7 @@ values and formulas all follow from two lines of text.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ import numpy as np
 
 from tensorprog.atoms import facts
 from tensorprog.atoms.nonlinearity import Domain, Nonlinearity, Parity
+
+ONE = Fraction(1)
 
 #: A polynomial: a monomial is the sorted string of its one-letter factors, "" is 1, "qt" is q*t.
 Terms = Mapping[str, Fraction | int]
@@ -81,7 +84,7 @@ def formula(terms: Terms, letters: Mapping[str, Generator], x):
 def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources: tuple[str, ...],
            parity: Parity = None, degree: Fraction | int | None = None, infinity: Fraction | int | None = None,
            domain: Domain = "real", params: tuple[Fraction, ...] = (), radius: float | None = None,
-           sympy: Callable[[Any], Any] | None = None, taylor: tuple[bool, ...] | None = None,
+           scale: Fraction = ONE, sympy: Callable[[Any], Any] | None = None, taylor: tuple[bool, ...] | None = None,
            order: int = 0) -> Nonlinearity:
     """Return the record of a polynomial in ``letters``; derivatives to any order are records of the same kind.
 
@@ -90,6 +93,7 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
         letters: what the letters are; closed under differentiation.
         radius: beyond it every derivative is constant to machine precision (they are evaluated there, so that
             no power of x overflows before an exponential decay kills it).
+        scale: the size of the arguments at which it is checked.
         sympy: a nicer formula than the polynomial's.
         taylor: which Taylor coefficients are nonzero, where deriving them from the letters takes long.
         order: the order of the derivative that this record is (of the function in ``name``).
@@ -107,19 +111,19 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
     values = at(terms, order)
 
     def derive() -> Nonlinearity:
-        fn = at(slope, order + 1)
+        fn = facts.rescaled(at(slope, order + 1), float(scale))
         base = name.partition("_")[2] if order else name
         lower = None if exact is None else exact - 1
         return smooth(
             f"d{order + 1 if order else ''}_{base}", slope, letters, sources=sources, order=order + 1,
             parity=facts.find_parity(fn, domain), degree=facts.find_degree(fn, domain, lower),
             infinity=facts.find_infinity(fn, domain, lower), domain=domain, params=params, radius=radius,
+            scale=scale,
         )
 
     return Nonlinearity(
         name=name, numpy=values, slope=at(slope, order + 1) if slope else None, derivative=derive if slope else None,
-        parity=parity, degree=exact,
-        taylor=taylor or taylor_of(terms, letters, domain),
+        parity=parity, degree=exact, taylor=taylor or taylor_of(terms, letters, domain), scale=scale,
         infinity=None if infinity is None else Fraction(infinity), domain=domain, sources=sources, params=params,
         sympy=sympy if sympy is not None else lambda x: formula(terms, letters, x),
     )
@@ -127,13 +131,16 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
 
 def taylor_of(terms: Terms, letters: Mapping[str, Generator], domain: Domain) -> tuple[bool, ...] | None:
     """Return which derivatives at 0 are nonzero; None if the function is not smooth there."""
-    zero, out = np.zeros(1), []
+    if domain not in ("real", "nonnegative"):
+        return None
     slopes = {letter: g.derivative for letter, g in letters.items()}
     with np.errstate(all="ignore"):
-        for _ in range(facts.ORDERS):
-            value = float(evaluate(terms, letters, zero)[0]) if domain in ("real", "nonnegative") else np.nan
-            if not np.isfinite(value):
-                return None
-            out.append(abs(value) > 1e-9)
-            terms = differentiate(terms, slopes)
+        at_zero = {letter: float(g.numpy(np.zeros(1)).item()) for letter, g in letters.items()}
+    out = []
+    for _ in range(facts.ORDERS):
+        parts = [float(c) * math.prod(at_zero[letter] for letter in m) for m, c in terms.items()]
+        if not all(map(math.isfinite, parts)):
+            return None
+        out.append(abs(math.fsum(parts)) > 1e-12 * math.fsum(map(abs, parts)))
+        terms = differentiate(terms, slopes)
     return tuple(out)

@@ -208,6 +208,22 @@ def test_parameters_out_of_range(args, message):
         nonlinearity(*args)
 
 
+@pytest.mark.parametrize("args", [
+    ("hermite", 30), ("monomial", 16), ("power", 12), ("power", -12), ("power", "1/1000"), ("rsqrt", "1e-30"),
+    ("rsqrt", "1e12"), ("d3_rsqrt", "1e-12"), ("quantizer", 4096), ("quantizer", 4, "1e-5"), ("quantizer", 4, 1000),
+    ("leaky_relu", "1e-12"), ("leaky_relu", 100), ("d9_gelu_tanh",), ("d9_tanh",), ("d5_hermite", 12),
+], ids=str)
+def test_extreme_parameters_pass_their_own_checks(args):
+    record = nonlinearity(*args)
+    assert nonlinearity(record.name) == record
+
+
+@pytest.mark.parametrize("name", ["d10_tanh", "d999999_tanh", "d0_tanh", "monomial(17)", "quantizer(1000000000)"])
+def test_names_without_bounds_are_refused(name):
+    with pytest.raises((ParseError, RecordError)):
+        nonlinearity(name)
+
+
 # ----------------------------------------------------------------------------------------- refused records
 
 GOOD = {

@@ -26,9 +26,9 @@ def coefficients(k: int) -> tuple[int, ...]:
 
 
 def hermite(k: Fraction) -> Nonlinearity:
-    """Return the record of He_k, k from 1 to 60."""
-    if k.denominator != 1 or not 1 <= k <= 60:
-        raise RecordError(f"hermite({k})", k, "the degree is a whole number from 1 to 60", "write hermite(x, 3)")
+    """Return the record of He_k, k from 1 to 30."""
+    if k.denominator != 1 or not 1 <= k <= 30:
+        raise RecordError(f"hermite({k})", k, "the degree is a whole number from 1 to 30", "write hermite(x, 3)")
     terms = {"x" * i: c for i, c in enumerate(coefficients(int(k))) if c}
     return smooth(f"hermite({k})", terms, {"x": X}, parity="odd" if k % 2 else "even", degree=1 if k == 1 else None,
                   infinity=k, sources=("daniely2016toward",), params=(k,))

@@ -11,8 +11,8 @@ from tensorprog.errors import RecordError
 
 def power(p: Fraction) -> Nonlinearity:
     """Return the record of x^p on x > 0, p not 0."""
-    if p == 0 or abs(p) > 30:
-        raise RecordError(f"power({p})", p, "the power is a rational other than 0, at most 30", "write power(x, 1/3)")
+    if p == 0 or abs(p) > 12:
+        raise RecordError(f"power({p})", p, "the power is a rational other than 0, at most 12", "write power(x, 1/3)")
 
     def formula(x):
         import sympy

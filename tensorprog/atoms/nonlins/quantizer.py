@@ -14,9 +14,9 @@ from tensorprog.errors import RecordError
 
 
 def quantizer(levels: Fraction, spacing: Fraction | None = None) -> Nonlinearity:
-    """Return the record of a uniform quantizer with a whole number of levels, at least 3, and a positive spacing."""
-    if levels.denominator != 1 or levels < 3:
-        raise RecordError(f"quantizer({levels})", levels, "the number of levels is whole and at least 3",
+    """Return the record of a uniform quantizer with 3 to 4096 levels and a positive spacing."""
+    if levels.denominator != 1 or not 3 <= levels <= 4096:
+        raise RecordError(f"quantizer({levels})", levels, "the number of levels is whole, at least 3 and at most 4096",
                           "write sign(x) for two levels")
     if spacing is not None and spacing <= 0:
         raise RecordError(f"quantizer({levels}, {spacing})", spacing, "the spacing is positive", "write 1/2")
@@ -39,7 +39,7 @@ def quantizer(levels: Fraction, spacing: Fraction | None = None) -> Nonlinearity
     return Nonlinearity(
         name=f"quantizer({', '.join(map(str, params))})", numpy=values, slope=None, derivative=None, sympy=formula,
         parity="odd", taylor=None if n % 2 == 0 else (False,) * 7, infinity=Fraction(0), kinks=thresholds,
-        jumps=thresholds, sources=("blumenfeld2019mean",), params=params,
+        jumps=thresholds, sources=("blumenfeld2019mean",), params=params, scale=d * n / 2,
     )
 
 

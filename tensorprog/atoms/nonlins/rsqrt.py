@@ -9,7 +9,7 @@ from tensorprog.atoms.registry import Family, register
 from tensorprog.atoms.smooth import Generator, smooth
 from tensorprog.errors import RecordError
 
-HALF = Fraction(1, 2)
+HALF, ONE = Fraction(1, 2), Fraction(1)
 
 
 def rsqrt(eps: Fraction) -> Nonlinearity:
@@ -24,7 +24,8 @@ def rsqrt(eps: Fraction) -> Nonlinearity:
 
     v = Generator(lambda x: 1 / np.sqrt(x + x.dtype.type(float(eps))), {"vvv": -HALF}, formula)
     return smooth(f"rsqrt({eps})", {"v": 1}, {"v": v}, degree=None if eps else -HALF, infinity=-HALF,
-                  domain="nonnegative" if eps else "positive", sources=("ba2016layer",), params=(eps,))
+                  domain="nonnegative" if eps else "positive", sources=("ba2016layer",), params=(eps,),
+                  scale=eps or ONE)
 
 
 RSQRT = register(Family("rsqrt", rsqrt, examples=((0,), (Fraction(1, 100_000),), (1,)), default=(0,)))
