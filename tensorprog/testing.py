@@ -229,7 +229,11 @@ class _Author:
     def __init__(self, choose: Callable[[int], int], matrices: int, sublinear: bool, powers: bool):
         self.choose, self.powers = choose, powers
         p = self.program = Program()
-        self.dims = [p.dim("n"), *[p.dim("m", factor=2)] * (choose(3) > 0), *[p.dim("h", growth="1/2")] * (sublinear and choose(3) == 2)]
+        self.dims = [
+            p.dim("n"),
+            *[p.dim("m", factor=2)] * (choose(3) > 0),
+            *[p.dim("h", growth="1/2")] * (sublinear and choose(3) == 2),
+        ]
         self.matrices = [p.matrix(f"W{i + 1}", self.pick(self.dims), self.pick(self.dims), variance=None)
                          for i in range(1 + choose(matrices))]
         # with each vector and scalar the degree of its growth in its inputs: products keep it small
@@ -249,15 +253,27 @@ class _Author:
 
     def write(self, steps: int) -> Program:
         """Return the program after so many operations, its scalars the outputs."""
-        operations = (self.multiply, self.multiply, self.nonlinear, self.nonlinear, self.combine, self.product, self.moment,
-                      self.scaled, self.scalar_function)
+        operations = (
+            self.multiply,
+            self.multiply,
+            self.nonlinear,
+            self.nonlinear,
+            self.combine,
+            self.product,
+            self.moment,
+            self.scaled,
+            self.scalar_function,
+        )
         for i in range(steps):
             made = self.pick(operations)()
             if made is None:
                 continue
             value, degree = made
             value = self.program.let(f"y{i + 1}", value)
-            (self.vectors if isinstance(value, Vector) else self.scalars).append((value, degree))
+            if isinstance(value, Vector):
+                self.vectors.append((value, degree))
+            elif isinstance(value, Scalar):
+                self.scalars.append((value, degree))
         last = self.vectors[-1][0]
         self.program.output(self.program.let("q", self.program.mean(last * last)), *(s for s, _ in self.scalars))
         return self.program
@@ -268,12 +284,12 @@ class _Author:
 
     def along(self, dim: Dim) -> list[tuple[Vector, int]]:
         """Return the vectors along an axis, the latest first."""
-        return [(x, k) for x, k in reversed(self.vectors) if x.type.dim == dim]
+        return [(x, k) for x, k in reversed(self.vectors) if x.dim == dim]
 
     def multiply(self):
         """W @ x or W.T @ x"""
         x, k = self.pick(self.vectors[::-1])
-        fits: list[Matrix] = [m for w in self.matrices for m in (w, w.T) if m.cols == x.type.dim]
+        fits: list[Matrix] = [m for w in self.matrices for m in (w, w.T) if m.cols == x.dim]
         return (self.pick(fits) @ x, k) if fits else None
 
     def nonlinear(self):
@@ -285,7 +301,7 @@ class _Author:
     def combine(self):
         """a x + b y"""
         x, j = self.pick(self.vectors[::-1])
-        y, k = self.pick(self.along(x.type.dim))
+        y, k = self.pick(self.along(x.dim))
         return self.number() * x + self.power() * y, max(j, k)
 
     def power(self):
@@ -296,18 +312,18 @@ class _Author:
     def product(self):
         """x * y"""
         x, j = self.pick(self.vectors[::-1])
-        y, k = self.pick(self.along(x.type.dim))
+        y, k = self.pick(self.along(x.dim))
         return (x * y, j + k) if j + k <= 3 else None
 
     def moment(self):
         """mean(x * y), or the sum over the square root of the size"""
         x, j = self.pick(self.vectors[::-1])
-        y, k = self.pick(self.along(x.type.dim))
+        y, k = self.pick(self.along(x.dim))
         if j + k > 4:
             return None
         if self.choose(3) < 2:
             return self.program.mean(x * y), j + k
-        return self.program.sum(x * y) / x.type.dim ** (1 if not self.powers else Fraction(1, 2)), j + k
+        return self.program.sum(x * y) / x.dim ** (1 if not self.powers else Fraction(1, 2)), j + k
 
     def scaled(self):
         """phi(s) * x, the scalar conditioned on"""

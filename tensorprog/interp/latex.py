@@ -9,18 +9,31 @@ from fractions import Fraction
 from tensorprog.exponents.affine import Affine
 from tensorprog.exponents.scale import Scale
 from tensorprog.interp.rules import Rules
-from tensorprog.program.instructions import Constant, Data, Input, Joint, MatMul, MatrixType, Moment, Nonlin, Outer, VectorType
+from tensorprog.program.instructions import (
+    Constant,
+    Data,
+    Input,
+    Joint,
+    MatMul,
+    MatrixType,
+    Moment,
+    Nonlin,
+    Outer,
+    VectorType,
+)
 from tensorprog.program.poly import Poly
 from tensorprog.program.program import Program
 
 latex = Rules("latex")
 
-_GREEK = frozenset("alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi pi rho sigma tau upsilon phi chi "
-                   "psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split())
+_GREEK = re.compile(
+    "alpha|beta|gamma|delta|epsilon|zeta|eta|theta|iota|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|upsilon|phi|chi|psi|omega|"
+    "Gamma|Delta|Theta|Lambda|Xi|Pi|Sigma|Upsilon|Phi|Psi|Omega"
+)
 _SPECIAL = {c: "\\" + c for c in "#$%&_{}"} | {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\n": " "}
 _TOP, _ODOT = r"^{\top}", r" \odot "
-_KNOWN = frozenset("tanh sin cos exp log".split())
+_KNOWN = {"tanh", "sin", "cos", "exp", "log"}
 
 
 def to_latex(program: Program, exponents: Mapping[str, Fraction | None] | None = None) -> str:
@@ -62,7 +75,7 @@ def name(variable: str) -> str:
     stem, index = found[1], found[2]
     if not stem:
         return rf"\tilde{{v}}_{{{index}}}"
-    spelled = f"\\{stem}" if stem in _GREEK else stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
+    spelled = f"\\{stem}" if _GREEK.fullmatch(stem) else stem if len(stem) == 1 else rf"\mathrm{{{stem}}}"
     return spelled + (f"_{{{index}}}" if index else "")
 
 
@@ -109,10 +122,9 @@ def _(line: Input, program: Program) -> str:
     if isinstance(law, Constant):
         return head + f"{entry} = {scale(law.value)}"
     if isinstance(law, Data):
-        values = "data" if law.values is None else None
         if law.onehot is not None:
             return head + rf"{out} = e_{{{law.onehot}}}"
-        return head + (rf"\text{{{values}}}" if values else rf"{out} = ({', '.join(map(number, law.values))})")
+        return head + (r"\text{data}" if law.values is None else rf"{out} = ({', '.join(map(number, law.values))})")
     if isinstance(law, Joint):
         cov = r" \\ ".join(" & ".join(map(scale, row)) for row in law.covariance)
         group = ", ".join(f"{_braced(name(v))}_{{\\alpha}}" for v in law.group)
@@ -144,7 +156,7 @@ def _(line: Nonlin, program: Program) -> str:
 
 @latex(Moment)
 def _(line: Moment, program: Program) -> str:
-    dim = name(program.type_of(line.args[0]).dim.name)
+    dim = name(program.dim_of(line.args[0]).name)
     front = rf"\tfrac{{1}}{{{dim}}} " if line.mean else ""
     first, rest = (r"\mathbf{1}", line.args) if len(line.args) == 1 else (name(line.args[0]), line.args[1:])
     return rf"= {front}{_braced(first)}^{{\top}} {_odot(map(name, rest))}"

@@ -88,7 +88,9 @@ def _(line: Input) -> str:
         rhs = f"~ N({law.mean}, {law.variance})"
     if line.param is None:
         return rhs
-    given = [f"{k}={v}" for k, v in zip("abc", (line.param.a, line.param.b, line.param.c), strict=True) if v is not None]
+    given = [
+        f"{k}={v}" for k, v in zip("abc", (line.param.a, line.param.b, line.param.c), strict=True) if v is not None
+    ]
     return f"{rhs}   param {' '.join([line.param.role, *given]).strip()}".rstrip()
 
 
@@ -135,7 +137,13 @@ def _graph(program: Program, exponents: Exponents):
             yield ids[arg], ids[line.out], isinstance(line, MatMul) and arg == line.matrix
 
 
-_SHAPES = {Input: ('(["', '"])'), MatMul: ('["', '"]'), Nonlin: ('("', '")'), Moment: ('{{"', '"}}'), Outer: ('[["', '"]]')}
+_SHAPES = {
+    Input: ('(["', '"])'),
+    MatMul: ('["', '"]'),
+    Nonlin: ('("', '")'),
+    Moment: ('{{"', '"}}'),
+    Outer: ('[["', '"]]'),
+}
 _DOT = {Input: "ellipse", MatMul: "box", Nonlin: "box, style=rounded", Moment: "hexagon", Outer: "box3d"}
 
 

@@ -17,7 +17,17 @@ from tensorprog.errors import ProgramError, TensorProgError
 from tensorprog.exponents.scale import ONE, Scale
 from tensorprog.program import functions
 from tensorprog.program.dims import Dim
-from tensorprog.program.instructions import Constant, Input, MatMul, Moment, Nonlin, ScalarType, Type, VectorType
+from tensorprog.program.instructions import (
+    Constant,
+    Input,
+    Instruction,
+    MatMul,
+    Moment,
+    Nonlin,
+    ScalarType,
+    Type,
+    VectorType,
+)
 from tensorprog.program.monomials import MAX_POWER, Monomial, Term, collected, join
 from tensorprog.program.numbers import coefficient
 from tensorprog.program.poly import Poly
@@ -40,11 +50,13 @@ class Operators:
     def _times(self, other):
         raise NotImplementedError
 
-    def _lift(self, x):
+    def _lift(self, x) -> Any:
         """Return an operand as a handle of the same program."""
         if isinstance(x, Operators):
             if x.program is not self.program:
-                raise ProgramError(f"{self} and {x}", str(x), "these belong to two programs", "build both in one Program")
+                raise ProgramError(
+                    f"{self} and {x}", str(x), "these belong to two programs", "build both in one Program"
+                )
             return x
         return Scalar(self.program, ScalarType(), terms=((coefficient(x), ()),))
 
@@ -93,7 +105,7 @@ class Value(Operators):
 
     program: Any
     type: Type
-    line: MatMul | Nonlin | Moment | None = None
+    line: Instruction | None = None
     terms: tuple[Term, ...] = ()
     anchor: str | None = None
 
@@ -107,7 +119,7 @@ class Value(Operators):
         """Write its line under ``name`` and return the variable."""
         return self.program.let(name, self)
 
-    def _line(self) -> str | MatMul | Nonlin | Moment:
+    def _line(self) -> str | Instruction:
         """Return the variable that it is already, or else the line to write."""
         if self.line is not None:
             return self.line
@@ -168,7 +180,7 @@ class Value(Operators):
         if isinstance(line, str):
             return line
         if isinstance(line, Input):
-            return str(line.law.value)
+            return " ".join(str(coef) for coef, _ in self.terms) or "0"
         from tensorprog.program.program import spell
 
         return spell(replace(line, out="_")).removeprefix("_ = ")
@@ -180,6 +192,11 @@ class Value(Operators):
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Vector(Value):
     """A vector of a program."""
+
+    @property
+    def dim(self) -> Dim:
+        """The axis that it runs along."""
+        return axis_of(self.type)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -240,10 +257,12 @@ class Matrix(Operators):
             return Matrix(self.program, self.rows, other.cols, tuple(
                 (c * d, join(s, t), v + w) for c, s, v in self.parts for d, t, w in other.parts))
         if not isinstance(other, Vector):
-            raise ProgramError(f"{self} @ {other}", str(other), "the right side of @ is a vector", "multiply by a scalar with *")
-        if other.type.dim != self.cols:
+            raise ProgramError(
+                f"{self} @ {other}", str(other), "the right side of @ is a vector", "multiply by a scalar with *"
+            )
+        if other.dim != self.cols:
             turned = str(self.T) if len(self.parts) == 1 else f"({self}).T"
-            fix = f"use {turned} @ {other}" if other.type.dim == self.rows else f"use a vector along {self.cols.name}"
+            fix = f"use {turned} @ {other}" if other.dim == self.rows else f"use a vector along {self.cols.name}"
             raise ProgramError(f"{self} @ {other}", str(other.type),
                                f"{self} takes vectors along {self.cols.name}", fix)
         total = None
@@ -283,8 +302,12 @@ class Matrix(Operators):
         if not isinstance(other, Scalar):
             if self.is_column:
                 return as_vector(self)._times(as_vector(other))
-            raise ProgramError(f"{other} * {self}", str(self), f"* is coordinatewise, and {self} is a matrix",
-                               f"write {self} @ {other}, or apply {self} to a vector in parentheses: {other} * ({self} @ v)")
+            raise ProgramError(
+                f"{other} * {self}",
+                str(self),
+                f"* is coordinatewise, and {self} is a matrix",
+                f"write {self} @ {other}, or apply {self} to a vector in parentheses: {other} * ({self} @ v)",
+            )
         return Matrix(self.program, self.rows, self.cols, tuple(
             (c * d, join(s, q), w) for c, s, w in self.parts for d, q in other._polynomial()))
 
@@ -312,13 +335,20 @@ def as_vector(x: Value | Matrix) -> Value:
     return x @ x.program._ones(x.cols)
 
 
+def axis_of(kind: Type) -> Dim:
+    """Return the axis of a vector's type."""
+    if isinstance(kind, VectorType):
+        return kind.dim
+    raise ProgramError(str(kind), str(kind), "only vectors run along an axis", "use a vector here")
+
+
 def common_axis(x: Value, y: Value) -> Type:
     """Return the type of a coordinatewise combination of two values; raises if they run along two axes."""
     if isinstance(x.type, ScalarType) or isinstance(y.type, ScalarType):
         return y.type if isinstance(x.type, ScalarType) else x.type
     if x.type != y.type:
         raise ProgramError(f"{x} with {y}", f"{x.type} and {y.type}",
-                           f"one runs along {x.type.dim.name}, the other along {y.type.dim.name}",
+                           f"one runs along {axis_of(x.type).name}, the other along {axis_of(y.type).name}",
                            "coordinatewise operations need one axis; use a matrix to change it")
     return x.type
 
@@ -371,17 +401,17 @@ def moment(value: Value | Matrix | Trace, *, mean: bool = True) -> Scalar:
     vectors = tuple(v for v, k in powers if isinstance(program.type_of(v), VectorType) for _ in range(k))
     scalars = tuple((v, k) for v, k in powers if isinstance(program.type_of(v), ScalarType))
     if not vectors:
-        size = ONE if mean else Scale.power(value.type.dim.name, 1)
+        size = ONE if mean else Scale.power(value.dim.name, 1)
         return Scalar(program, scalar, terms=((coef * size, scalars),))
     line = program._lazy(Moment("", vectors, mean))
     return line if coef == ONE and not scalars else line._times(Scalar(program, scalar, terms=((coef, scalars),)))
 
 
-def diag(vector: Vector) -> Matrix:
+def diag(vector: Value) -> Matrix:
     """Return the diagonal matrix of a vector: ``diag(y) @ x`` is ``y * x``."""
     if not isinstance(vector, Vector):
         raise ProgramError(f"diag({vector})", str(vector), "diag takes a vector", "multiply by a scalar with *")
-    dim = vector.type.dim
+    dim = vector.dim
     return Matrix(vector.program, dim, dim, ((ONE, (), (Letter(vector.name, diagonal=True),)),))
 
 
@@ -428,7 +458,7 @@ def apply(fn: Function | str, *args) -> Value:
     if owner is None:
         raise ProgramError(f"{fn.name}({', '.join(map(str, args))})", fn.name, "no argument is a variable of a program",
                            "give a vector or scalar of a program")
-    values = [as_vector(owner._lift(a)) for a in args]
+    values: list[Value] = [as_vector(owner._lift(a)) for a in args]
     return owner.program._lazy(Nonlin("", fn, tuple(v.name for v in values)))
 
 

@@ -34,9 +34,13 @@ class Dim:
         object.__setattr__(self, "growth", Fraction(self.growth))
         object.__setattr__(self, "factor", Fraction(self.factor))
         if self.growth < 0:
-            raise ProgramError(f"dim {self.name}", str(self.growth), "an axis cannot shrink as n grows", "use growth >= 0")
+            raise ProgramError(
+                f"dim {self.name}", str(self.growth), "an axis cannot shrink as n grows", "use growth >= 0"
+            )
         if self.factor <= 0:
-            raise ProgramError(f"dim {self.name}", str(self.factor), "an axis needs a positive size", "use a factor > 0")
+            raise ProgramError(
+                f"dim {self.name}", str(self.factor), "an axis needs a positive size", "use a factor > 0"
+            )
         if self.growth == 0 and self.factor.denominator != 1:
             raise ProgramError(f"dim {self.name}", str(self.factor), "a fixed axis has a whole size", "use an integer")
 
@@ -77,7 +81,9 @@ class Dim:
         """Return its line of the text form."""
         if self.is_fixed:
             return f"dim {self.name} = {self.factor}"
-        power = "n" if self.growth == 1 else f"n^{self.growth}" if self.growth.denominator == 1 else f"n^({self.growth})"
+        power = (
+            "n" if self.growth == 1 else f"n^{self.growth}" if self.growth.denominator == 1 else f"n^({self.growth})"
+        )
         if self.growth == 1 and self.factor == 1:
             return f"dim {self.name}" if self.name == "n" else f"dim {self.name} ~ n"
         return f"dim {self.name} ~ " + (power if self.factor == 1 else f"{self.factor}*{power}")

@@ -75,7 +75,9 @@ class Evaluator:
                 return Scale(Fraction(0))
             if len(x.terms) == 1:
                 return x.terms[0][0]
-        raise ProgramError("", str(x), f"{what} is a number times powers of dimensions", "write for example 4/n, or 1/3")
+        raise ProgramError(
+            "", str(x), f"{what} is a number times powers of dimensions", "write for example 4/n, or 1/3"
+        )
 
     def rational(self, x, what: str) -> Fraction:
         """Return a rational number."""
@@ -131,15 +133,25 @@ class Evaluator:
             raise ParseError("", name, f"{name} is a reserved word",
                              f"write {name}(...)" if name in WORDS else "use another name")
         near = get_close_matches(name, [*self.program.names, *self.program.dims, *self.matrices], 1, 0.75)
-        fix = "move its line up; no definition may need itself" if name in self.below else \
-            f"did you mean {near[0]}?" if near else f"define it first, or declare it: vector {name} : n, exponent {name}"
+        fix = (
+            "move its line up; no definition may need itself"
+            if name in self.below
+            else f"did you mean {near[0]}?"
+            if near
+            else f"define it first, or declare it: vector {name} : n, exponent {name}"
+        )
         raise ProgramError("", name, f"{name} is not defined above this line", fix)
 
     def on_symbol(self, kind, left, weight, right):
-        """The unknown exponent of a weight, a[W], b[W] or c[W]."""
+        """An unknown exponent of a weight: a[W], b[W], c[W], and eps[W], wd[W] of its optimizer."""
         self.at(kind)
-        if kind not in ("a", "b", "c"):
-            raise ParseError("", f"{kind}[{weight}]", "only the exponents a, b, c of a weight are written so", f"a[{weight}]")
+        if kind not in ("a", "b", "c", "eps", "wd"):
+            raise ParseError(
+                "",
+                f"{kind}[{weight}]",
+                "only exponents of a weight are written so",
+                f"write a[{weight}], b[{weight}] or c[{weight}]",
+            )
         return Affine.symbol(f"{kind}[{unquoted(weight)}]")
 
     def on_parentheses(self, left, x, right):
@@ -158,7 +170,9 @@ class Evaluator:
         """W.T"""
         self.at(token)
         if not isinstance(x, build.Matrix):
-            raise ProgramError("", str(x), "only matrices have a transpose", "leave .T out; mean(u * v) is an inner product")
+            raise ProgramError(
+                "", str(x), "only matrices have a transpose", "leave .T out; mean(u * v) is an inner product"
+            )
         return x.T
 
     def on_negative(self, token, x):
@@ -240,7 +254,9 @@ class Evaluator:
         constant = self.constant_of(base)
         if isinstance(exponent, Affine):
             if constant is None or constant.number != 1 or any(e.terms for _, e in constant.powers):
-                raise ProgramError("", str(exponent), "only powers of dimensions have unknown exponents", "write n^-alpha")
+                raise ProgramError(
+                    "", str(exponent), "only powers of dimensions have unknown exponents", "write n^-alpha"
+                )
             return self.constant(Scale(Fraction(1), tuple((d, exponent * e.const) for d, e in constant.powers)))
         k = self.rational(exponent, "an exponent")
         return self.raised(constant, k) if constant is not None else self.operand(base) ** k
@@ -248,7 +264,9 @@ class Evaluator:
     def raised(self, x: Scale, k: Fraction) -> build.Scalar:
         """Return a constant's rational power, if it is a real number of reasonable size."""
         if max(abs(k.numerator), k.denominator) > MAX_EXPONENT:
-            raise ParseError("", str(k)[:40], f"exponents are fractions of numbers up to {MAX_EXPONENT}", "use a smaller one")
+            raise ParseError(
+                "", str(k)[:40], f"exponents are fractions of numbers up to {MAX_EXPONENT}", "use a smaller one"
+            )
         number = x.number
         if number == 0:
             if k <= 0:
@@ -257,11 +275,15 @@ class Evaluator:
         if isinstance(number, Fraction) and number != 1:
             bits = max(number.numerator.bit_length(), number.denominator.bit_length())
             if bits * max(abs(k), 1) > MAX_BITS or k.denominator > MAX_ROOT:
-                raise ParseError("", f"{str(number)[:20]}^{k}", "this number is too large to be exact", "use a power of n")
+                raise ParseError(
+                    "", f"{str(number)[:20]}^{k}", "this number is too large to be exact", "use a power of n"
+                )
         elif number != 1 and (abs(k) > 8 or k.denominator > 8):
             raise ParseError("", f"({number})^{k}", "this power is too large to be exact", "use a smaller one")
         if k.denominator != 1 and number < 0:
-            raise ProgramError("", f"({number})^{k}", "a root of a negative number is not real", "use a positive number")
+            raise ProgramError(
+                "", f"({number})^{k}", "a root of a negative number is not real", "use a positive number"
+            )
         return self.constant(x**k)
 
     # ------------------------------------------------------------------------------------------ functions
@@ -284,7 +306,7 @@ class Evaluator:
             constant = self.constant_of(x)
             return self.raised(constant, Fraction(1, 2)) if constant is not None else self.value(x) ** Fraction(1, 2)
         if name == "diag":
-            return build.diag(self.value(x))
+            return build.diag(self.value(x))  # which refuses scalars
         if name == "mean" and isinstance(x, build.Trace):
             return build.moment(x)
         if isinstance(x, build.Matrix) and not x.is_column:
@@ -293,15 +315,18 @@ class Evaluator:
 
     def function(self, name: str, args: list[build.Value]):
         """Return a function of values; numbers after the argument are the parameters of its family."""
-        args, params = functions.split(name, args)
-        exact = [self.constant_of(p) for p in params]
-        if any(p is None or p.powers or not isinstance(p.number, Fraction) for p in exact):
-            raise ProgramError("", len(args) + len(params), f"{name} takes {len(args)} argument{'s' * (len(args) != 1)}",
+        arguments, parameters = functions.split(name, args)
+        exact = [p.number for p in map(self.constant_of, parameters) if p is not None and not p.powers]
+        if len(exact) < len(parameters) or not all(isinstance(p, Fraction) for p in exact):
+            count = len(arguments)
+            raise ProgramError("", len(args), f"{name} takes {count} argument{'s' * (count != 1)}",
                                "give as many; parameters are rational numbers")
-        fn = functions.function_named(name, len(args), *(p.number for p in exact))
-        if fn.arity != len(args):
-            raise ProgramError("", len(args), f"{name} takes {fn.arity} argument{'s' * (fn.arity != 1)}", "give as many")
-        return build.apply(fn, *args)
+        fn = functions.function_named(name, len(arguments), *exact)
+        if fn.arity != len(arguments):
+            raise ProgramError(
+                "", len(args), f"{name} takes {fn.arity} argument{'s' * (fn.arity != 1)}", "give as many"
+            )
+        return build.apply(fn, *arguments)
 
 
 def unquoted(token) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Any
 
 from tensorprog.atoms.function import Function
 from tensorprog.errors import ParseError, TensorProgError
@@ -71,11 +72,14 @@ def power(k: Fraction) -> Function:
 
 def has_word(fn: Function) -> bool:
     """Return whether the text form reads the spelling of ``fn`` as ``fn`` itself."""
-    inner = fn
+    inner: Any = fn
     while hasattr(inner, "fn"):  # an increment
         inner = inner.fn
     name = fn.spelled(*("x",) * fn.arity).partition("(")[0]
     try:
-        return re.fullmatch(r"\w+", name) is not None and function_named(name, fn.arity, *getattr(inner, "params", ())) == fn
+        return (
+            re.fullmatch(r"\w+", name) is not None
+            and function_named(name, fn.arity, *getattr(inner, "params", ())) == fn
+        )
     except TensorProgError:
         return False

@@ -65,11 +65,30 @@ RSQB      : "]"
 """
 
 #: How an error message calls terminals: those of a group that are all possible, by one name.
-_GROUPS = ((("NAME", "NUMBER", "LPAR", "MINUS"), "an expression"), (("PLUS", "STAR", "AT", "MINUS"), "an operator + - * / @ ^"))
+_GROUPS = (
+    (("NAME", "NUMBER", "LPAR", "MINUS"), "an expression"),
+    (("PLUS", "STAR", "AT", "MINUS"), "an operator + - * / @ ^"),
+)
 _TERMINALS = {
-    "NAME": "a name", "NUMBER": "a number", "STRING": "a string", "POWER": "^", "DOT_T": ".T", "PLUS": "+", "MINUS": "-",
-    "STAR": "*", "SLASH": "/", "AT": "@", "TILDE": "~", "EQUALS": "=", "COLON": ":", "COMMA": ",", "LPAR": "(", "RPAR": ")",
-    "LSQB": "[", "RSQB": "]", "$END": "the end of the line",
+    "NAME": "a name",
+    "NUMBER": "a number",
+    "STRING": "a string",
+    "POWER": "^",
+    "DOT_T": ".T",
+    "PLUS": "+",
+    "MINUS": "-",
+    "STAR": "*",
+    "SLASH": "/",
+    "AT": "@",
+    "TILDE": "~",
+    "EQUALS": "=",
+    "COLON": ":",
+    "COMMA": ",",
+    "LPAR": "(",
+    "RPAR": ")",
+    "LSQB": "[",
+    "RSQB": "]",
+    "$END": "the end of the line",
 }
 _HIDDEN = frozenset(("POWER", "DOT_T", "PLUS", "MINUS", "STAR", "SLASH", "AT"))
 
@@ -96,4 +115,6 @@ def parser():
     """Return the LALR parser; lark is imported and the tables are made at the first call."""
     from lark import Lark
 
-    return Lark(GRAMMAR, parser="lalr", start=[*STATEMENTS, "assign"], maybe_placeholders=True, propagate_positions=False)
+    return Lark(
+        GRAMMAR, parser="lalr", start=[*STATEMENTS, "assign"], maybe_placeholders=True, propagate_positions=False
+    )

@@ -164,7 +164,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Outer:
-    """A matrix from vectors: ``out = coef * Q(G_0, ..., G_t)`` with ``G_s = sum_k weight * u_k v_k^T`` over ``pairs[s]``.
+    """A matrix from vectors: ``out = coef * Q(G_0, ..., G_t)``, ``G_s = gradient * sum u v^T`` over ``pairs[s]``.
 
     This is the nonlinear outer product of Tensor Programs IVb. ``rule`` is the optimizer's direction Q: an object
     with ``linear_weights(t)`` (Q is linear: ``sum_s weights[s] G_s``), or entrywise (see atoms.optimizers).

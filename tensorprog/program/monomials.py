@@ -21,7 +21,9 @@ def join(p: Monomial, q: Monomial) -> Monomial:
     for name, k in q:
         powers[name] = powers.get(name, 0) + k
     if any(k > MAX_POWER for k in powers.values()):
-        raise ProgramError("*".join(powers), str(max(powers.values())), f"powers go up to {MAX_POWER}", "use a smaller power")
+        raise ProgramError(
+            "*".join(powers), str(max(powers.values())), f"powers go up to {MAX_POWER}", "use a smaller power"
+        )
     return tuple(powers.items())
 
 

@@ -10,8 +10,8 @@ from tensorprog.errors import ProgramError
 from tensorprog.exponents.scale import Number, Scale
 from tensorprog.program.dims import Dim
 
-#: What coefficients are bounded by, so that no program is slow: bits of a rational, size of an exponent of n, size of the
-#: exponents within an irrational number and the number of its operations.
+#: What coefficients are bounded by, so that no program is slow: bits of a rational, size of an exponent of n, size of
+#: the exponents within an irrational number, and the number of its operations.
 MAX_BITS, MAX_EXPONENT, MAX_ROOT, MAX_OPS = 4096, 10**6, 64, 200
 
 
@@ -41,14 +41,14 @@ def _expanded(x: Number) -> Number:
     import sympy
 
     spelled_number(x)
-    y = sympy.expand(x)
+    y: Number = sympy.expand(x)
     for number in {x, y}:
         for count, part in enumerate(sympy.preorder_traversal(number)):
-            root = part.exp if isinstance(part, sympy.Pow) else sympy.S.One
+            root: Number = part.exp if isinstance(part, sympy.Pow) else sympy.S.One
             if count > MAX_OPS or max(abs(root.p), root.q) > MAX_ROOT or (isinstance(part, sympy.Rational) and max(
                     int(part.p).bit_length(), int(part.q).bit_length()) > MAX_BITS):
                 raise _too_large("this number has too many parts to be exact")
-    return Fraction(int(y.p), int(y.q)) if y.is_Rational else y
+    return coefficient(y).number if y.is_Rational else y
 
 
 def coefficient(x, what: str = "a coefficient") -> Scale:
@@ -81,7 +81,9 @@ def coefficient(x, what: str = "a coefficient") -> Scale:
         return settled(Scale(x))
     if type(x).__module__ == "numpy" and hasattr(x, "__index__") and getattr(x, "shape", None) == ():
         return Scale(Fraction(int(x)))
-    raise ProgramError(x, type(x).__name__, f"{what} is an exact number", "use int, Fraction, sympy.sqrt(2), or n**Fraction(1, 2)")
+    raise ProgramError(
+        x, type(x).__name__, f"{what} is an exact number", "use int, Fraction, sympy.sqrt(2), or n**Fraction(1, 2)"
+    )
 
 
 def _is_real(x) -> bool:
@@ -93,7 +95,9 @@ def _exact_fix(x: float) -> str:
     if not isfinite(x):
         return "give a finite exact number"
     near = Fraction(x).limit_denominator(10**6)
-    return f"write {near.numerator}" if near.denominator == 1 else f"write Fraction({near.numerator}, {near.denominator})"
+    return (
+        f"write {near.numerator}" if near.denominator == 1 else f"write Fraction({near.numerator}, {near.denominator})"
+    )
 
 
 def spelled_number(x: Number) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 from tensorprog.atoms.function import Function
 from tensorprog.exponents.affine import Values
@@ -22,6 +21,7 @@ class Poly(Function):
         terms: monomials ``(coefficient, powers)``, one power an argument; equal monomials are collected.
 
     Example:
+        >>> from fractions import Fraction
         >>> Poly.linear([1, Fraction(-1, 2)]).spelled("x", "y")
         'x - 1/2*y'
         >>> Poly.product(2).evaluate({}, {}, 3.0, 4.0)

@@ -101,6 +101,13 @@ class Program(Surface):
             raise ProgramError(name, name, "no such variable", "name one of: " + ", ".join(list(self._types)[-8:]))
         return self._types[name]
 
+    def dim_of(self, name: str) -> Dim:
+        """Return the axis of a vector; raises ProgramError if the variable is not one."""
+        t = self.type_of(name)
+        if not isinstance(t, VectorType):
+            raise ProgramError(name, str(t), f"{name} is not a vector", "use a vector here")
+        return t.dim
+
     def line_of(self, name: str) -> Instruction:
         """Return the line that computes a variable."""
         self.type_of(name)
@@ -206,15 +213,20 @@ class Program(Surface):
 
     def _check_input(self, line: Input) -> Type:
         t = line.type
-        for dim in {VectorType: lambda: (t.dim,), MatrixType: lambda: (t.rows, t.cols)}.get(type(t), tuple)():
+        dims = (t.dim,) if isinstance(t, VectorType) else (t.rows, t.cols) if isinstance(t, MatrixType) else ()
+        for dim in dims:
             if self._dims.get(dim.name) != dim:
                 raise ProgramError(spell(line), dim.name, "this dimension is not declared", f"declare: dim {dim.name}")
         law = line.law
         if isinstance(law, Data) and isinstance(t, VectorType):
             if not t.dim.is_fixed:
-                raise ProgramError(spell(line), t.dim.name, "data has a fixed size", "use a fixed dim, or a law N(mean, variance)")
+                raise ProgramError(
+                    spell(line), t.dim.name, "data has a fixed size", "use a fixed dim, or a law N(mean, variance)"
+                )
             if law.values is not None and len(law.values) != t.dim.factor:
-                raise ProgramError(spell(line), len(law.values), f"the axis has {t.dim.factor} coordinates", "give one value each")
+                raise ProgramError(
+                    spell(line), len(law.values), f"the axis has {t.dim.factor} coordinates", "give one value each"
+                )
             if law.onehot is not None and not 0 <= law.onehot < t.dim.factor:
                 raise ProgramError(spell(line), law.onehot, f"no such coordinate of {t.dim.factor}", "count from 0")
         if isinstance(law, Joint) and not isinstance(t, VectorType):
@@ -279,7 +291,8 @@ class Program(Surface):
 
     # ------------------------------------------------------------------------- operators (program/build.py)
 
-    def dim(self, name: str, size: int | None = None, *, growth=1, factor=1) -> Dim:
+    def dim(self, name: str, size: int | None = None, *, growth: int | Fraction | str = 1,
+            factor: int | Fraction | str = 1) -> Dim:
         """Declare a dimension: a width by default, a fixed axis if ``size`` is given.
 
         Args:
@@ -288,9 +301,15 @@ class Program(Surface):
             factor: the ratio to n^growth, int, Fraction or "3/2".
         """
         if isinstance(growth, float) or isinstance(factor, float):
-            raise ProgramError(f"dim {name}", growth if isinstance(growth, float) else factor, "exponents and ratios are exact",
-                               "write Fraction(1, 2) or '1/2'")
-        return self.add_dim(Dim.fixed(name, size) if size is not None else Dim(name, Fraction(growth), Fraction(factor)))
+            raise ProgramError(
+                f"dim {name}",
+                growth if isinstance(growth, float) else factor,
+                "exponents and ratios are exact",
+                "write Fraction(1, 2) or '1/2'",
+            )
+        return self.add_dim(
+            Dim.fixed(name, size) if size is not None else Dim(name, Fraction(growth), Fraction(factor))
+        )
 
     def __str__(self) -> str:
         return "\n".join([*(d.declaration() for d in self._dims.values()), *(spell(x) for x in self._lines)])

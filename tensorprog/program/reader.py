@@ -49,28 +49,28 @@ class Reader(Evaluator):
         """Parse one line and carry it out."""
         if len(line) > MAX_LINE:
             raise ParseError("", len(line), f"a line has at most {MAX_LINE} characters", "use several lines")
-        code = _CODE.match(line)[0]  # without its comment
+        code = "".join(_CODE.findall(line)[:1])  # without its comment
         if not code.strip():
             return
         head = _HEAD.match(code)
-        start = head[1] if head and head[1] in STATEMENTS else "assign"
-        if start != "assign":
-            code = " " * head.end() + code[head.end():]
+        start = "assign"
+        if head and head[1] in STATEMENTS:
+            start, code = head[1], " " * head.end() + code[head.end():]
         self.fold(self.parsed(code, start))
 
     def parsed(self, code: str, start: str):
         """Return the tree of a line; lark's errors become ours."""
-        from lark.exceptions import UnexpectedCharacters, UnexpectedInput
+        from lark.exceptions import UnexpectedCharacters, UnexpectedToken
 
         try:
             return parser().parse(code, start=start)
-        except UnexpectedInput as error:
-            if isinstance(error, UnexpectedCharacters):
-                got, wanted, self.column = code[error.pos_in_stream], error.allowed or (), error.pos_in_stream + 1
-            else:
-                got, wanted = error.token, error.accepts or error.expected
-                self.column = len(code.rstrip()) + 1 if got.type == "$END" else error.token.start_pos + 1
-            raise _unexpected(code, start, got, sorted(wanted), self.column) from None
+        except UnexpectedCharacters as error:
+            got, wanted, self.column = code[error.pos_in_stream], error.allowed or (), error.pos_in_stream + 1
+        except UnexpectedToken as error:
+            got, wanted, self.column = error.token, error.accepts or error.expected, (error.token.start_pos or 0) + 1
+            if error.token.type == "$END":
+                self.column = len(code.rstrip()) + 1
+        raise _unexpected(code, start, got, sorted(wanted), self.column)
 
     # ----------------------------------------------------------------------------------------- statements
 
@@ -80,7 +80,9 @@ class Reader(Evaluator):
         if name.type == "NUMBER":
             dim = self.on_axis(name)
             if sign is not None and (sign != "=" or self.rational(expr, "a size") != dim.factor):
-                raise ParseError("", str(name), f"the axis {name} has {name} coordinates", f"write: dim {name} = {name}")
+                raise ParseError(
+                    "", str(name), f"the axis {name} has {name} coordinates", f"write: dim {name} = {name}"
+                )
             return dim
         name = self.declared(name)
         if sign is None:
@@ -127,7 +129,9 @@ class Reader(Evaluator):
         if given is None:
             return Normal(ZERO, ONE if cols is None else Scale.power(cols.name, -1))
         if isinstance(given[1], list):
-            raise ParseError("", "[[...]]", "only vectors are jointly Gaussian", "give a matrix one variance: N(0, 1/n)")
+            raise ParseError(
+                "", "[[...]]", "only vectors are jointly Gaussian", "give a matrix one variance: N(0, 1/n)"
+            )
         if isinstance(given[0], list):
             raise ParseError("", "[...]", "several means need a covariance", "write N([0, 1], [[1, 0], [0, 1]])")
         mean, variance = (self.scale(x, what) for x, what in zip(given, ("a mean", "a variance"), strict=True))
@@ -139,8 +143,12 @@ class Reader(Evaluator):
         if given is not None and isinstance(given, tuple) and isinstance(given[1], list):
             means, covariance = given
             means = means if isinstance(means, list) else [means] * len(plain)
-            self.program.vectors(plain, dim, covariance=[[self.scale(x, "a covariance") for x in row] for row in covariance],
-                                 means=[self.scale(x, "a mean") for x in means])
+            self.program.vectors(
+                plain,
+                dim,
+                covariance=[[self.scale(x, "a covariance") for x in row] for row in covariance],
+                means=[self.scale(x, "a mean") for x in means],
+            )
             return
         law = self.law(given, expr)
         for name in plain:
@@ -152,7 +160,9 @@ class Reader(Evaluator):
         if expr is None:
             self.program.data(plain)
         elif self.constant_of(expr) is None:
-            raise ProgramError("", str(expr), "a declared scalar is a number times powers of dimensions", f"write: {plain} = {expr}")
+            raise ProgramError(
+                "", str(expr), "a declared scalar is a number times powers of dimensions", f"write: {plain} = {expr}"
+            )
         else:
             self.program.scalar(plain, self.scale(expr, "a scalar"))
 
@@ -301,7 +311,9 @@ def pointed(line: str, column: int, indent: int) -> str:
     start = len(line) - len(line.lstrip())
     if len(line) > 160:
         start = max(start, min(column - 60, len(line) - 120))
-    shown = ("..." if start > 60 else "") + line[start:start + 120].rstrip() + ("..." if len(line) > start + 120 else "")
+    shown = (
+        ("..." if start > 60 else "") + line[start : start + 120].rstrip() + ("..." if len(line) > start + 120 else "")
+    )
     shift = column - 1 - start + (3 if start > 60 else 0)
     clean = "".join(c if c.isprintable() else "?" for c in shown)
     return clean + "\n" + " " * (indent + max(shift, 0)) + "^"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 from tensorprog.errors import ProgramError
 from tensorprog.exponents.affine import Affine
@@ -97,10 +98,16 @@ class Surface:
         if len(set(group)) != len(group):
             raise ProgramError(spelled, " ".join(group), "a name occurs twice", "use different names")
         if len(cov) != len(group) or any(len(row) != len(group) for row in cov) or len(mu) != len(group):
-            raise ProgramError(spelled, f"{len(cov)} rows", f"{len(group)} vectors have a {len(group)} x {len(group)} covariance"
-                               f" and {len(group)} means", "give one row, one column and one mean each")
+            raise ProgramError(
+                spelled,
+                f"{len(cov)} rows",
+                f"{len(group)} vectors have a {len(group)} x {len(group)} covariance and {len(group)} means",
+                "give one row, one column and one mean each",
+            )
         if any(cov[i][j] != cov[j][i] for i in range(len(group)) for j in range(i)):
-            raise ProgramError(spelled, "covariance", "a covariance is symmetric", "make entry (i, j) equal to entry (j, i)")
+            raise ProgramError(
+                spelled, "covariance", "a covariance is symmetric", "make entry (i, j) equal to entry (j, i)"
+            )
         if not _semidefinite(cov):
             raise ProgramError(spelled, "covariance", "a covariance is positive semidefinite",
                                "make every correlation at most 1 in size")
@@ -155,7 +162,9 @@ class Surface:
         """
         given = [None if e is None else _rational(name, e) for e in (a, b, c)]
         if init not in ("normal", "zero", "one"):
-            raise ProgramError(f"param {name}", init, "unknown initialization", "use init=normal, init=zero or init=one")
+            raise ProgramError(
+                f"param {name}", init, "unknown initialization", "use init=normal, init=zero or init=one"
+            )
         param = Param(*given, init=init, role=role, trainable=trainable)
         kind = MatrixType(_dim(name, rows), _dim(name, cols))
         return self[self.add(Input(name, kind, self.default_law(name, param), param))]
@@ -164,7 +173,9 @@ class Surface:
         """Return the law of a parameter's entries: N(0, n^(-2a - 2b)), unknown exponents as symbols, or a constant."""
         if param.init != "normal":
             return Constant(ZERO if param.init == "zero" else ONE)
-        a, b = (Affine.symbol(f"{s}[{name}]") if e is None else Affine.of(e) for s, e in (("a", param.a), ("b", param.b)))
+        a, b = (
+            Affine.symbol(f"{s}[{name}]") if e is None else Affine.of(e) for s, e in (("a", param.a), ("b", param.b))
+        )
         exponent = -2 * (a + b)
         return Normal(ZERO, ONE if exponent.is_zero else Scale.power(self.scale_dim(name).name, exponent))
 
@@ -206,12 +217,14 @@ class Surface:
         """
         if not isinstance(x, build.Value):
             if isinstance(x, build.Matrix):
-                raise ProgramError(f"{name} = {x}", str(x), "only vectors and scalars are lines", "apply the matrix to a vector")
+                raise ProgramError(
+                    f"{name} = {x}", str(x), "only vectors and scalars are lines", "apply the matrix to a vector"
+                )
             return self.scalar(name, x)
         line = x.line if x.line is not None else build.polynomial_line(x)
         return self[self.add(replace(line, out=name))]
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         """Return the handle of a variable; raises ProgramError if there is none of that name."""
         kind = self.type_of(name)
         if isinstance(kind, MatrixType):
@@ -259,7 +272,9 @@ def _dim(name: str, dim) -> Dim:
 def _variance(name: str, x) -> Scale:
     variance = coefficient(x, "a variance")
     if variance.number < 0:
-        raise ProgramError(name, str(variance), "a variance is not negative", "give the variance, not an exponent of it")
+        raise ProgramError(
+            name, str(variance), "a variance is not negative", "give the variance, not an exponent of it"
+        )
     return variance
 
 

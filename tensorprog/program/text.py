@@ -15,6 +15,7 @@ from tensorprog.program.instructions import (
     Input,
     Instruction,
     Joint,
+    Law,
     MatMul,
     Moment,
     Nonlin,
@@ -65,9 +66,11 @@ def parse(text: str | bytes, filename: str = "<text>") -> Program:
         try:
             text = text.decode("utf-8")
         except UnicodeDecodeError as error:
-            line = text[:error.start].count(b"\n") + 1
+            line = text[: error.start].count(b"\n") + 1
             place = f"{'' if filename == '<text>' else filename + ':'}{line}"
-            raise ParseError(place, text[error.start:error.start + 1], "the text is not UTF-8", "save the file as UTF-8") from None
+            raise ParseError(
+                place, text[error.start : error.start + 1], "the text is not UTF-8", "save the file as UTF-8"
+            ) from None
     return Reader(filename).read(text)
 
 
@@ -136,7 +139,9 @@ def _spelled(program: Program, line: Instruction) -> str:
     """Return one line of the text form; empty for the later vectors of a joint law."""
     clash = line.out in program.dims or line.out in program.unknowns
     if clash:
-        raise NotCoveredError(spell(line), line.out, "this variable has the name of a dimension or exponent", "rename it")
+        raise NotCoveredError(
+            spell(line), line.out, "this variable has the name of a dimension or exponent", "rename it"
+        )
     return _LINES[type(line)](program, line)
 
 
@@ -145,7 +150,8 @@ def _input(program: Program, line: Input) -> str:
     if isinstance(kind, ScalarType):
         if isinstance(law, Constant):
             return f"scalar {name} = {scale_text(law.value)}"
-        return f"input {name}" + ("" if law.values is None else f" = {law.values[0]}")
+        values = law.values if isinstance(law, Data) else None
+        return f"input {name}" + ("" if values is None else f" = {values[0]}")
     if isinstance(kind, VectorType):
         if isinstance(law, Data):
             values = "" if law.values is None else f" = [{', '.join(map(str, law.values))}]"
@@ -157,7 +163,9 @@ def _input(program: Program, line: Input) -> str:
     if line.param is None:
         return f"matrix {shape} {_law(law)}"
     param = line.param
-    options = [f"{key}={value}" for key, value in zip("abc", (param.a, param.b, param.c), strict=True) if value is not None]
+    options = [
+        f"{key}={value}" for key, value in zip("abc", (param.a, param.b, param.c), strict=True) if value is not None
+    ]
     options += [f"init={param.init}"] * (param.init != "normal")
     if param.role:
         if '"' in param.role or "\n" in param.role:
@@ -168,9 +176,13 @@ def _input(program: Program, line: Input) -> str:
     return f"param {shape}{'' if usual else ' ' + _law(law)}" + (f" [{', '.join(options)}]" if options else "")
 
 
-def _law(law: Normal | Constant) -> str:
+def _law(law: Law) -> str:
     if isinstance(law, Constant):
         return f"= {scale_text(law.value)}"
+    if not isinstance(law, Normal):
+        raise NotCoveredError(
+            str(law), type(law).__name__, "this law stands with vectors only", "use N(mean, variance)"
+        )
     return f"~ N({scale_text(law.mean)}, {scale_text(law.variance)})"
 
 
@@ -178,10 +190,16 @@ def _joint(program: Program, line: Input, dim: Dim, law: Joint) -> str:
     if law.index:
         return ""
     where = program.lines.index(line)
-    group = tuple(Input(name, line.type, Joint(law.group, i, law.means, law.covariance)) for i, name in enumerate(law.group))
+    group = tuple(
+        Input(name, line.type, Joint(law.group, i, law.means, law.covariance)) for i, name in enumerate(law.group)
+    )
     if program.lines[where:where + len(group)] != group:
-        raise NotCoveredError(spell(line), ", ".join(law.group), "jointly Gaussian vectors stand together in the text form",
-                              "declare them with program.vectors")
+        raise NotCoveredError(
+            spell(line),
+            ", ".join(law.group),
+            "jointly Gaussian vectors stand together in the text form",
+            "declare them with program.vectors",
+        )
     means = "0" if all(m == ZERO for m in law.means) else f"[{', '.join(map(scale_text, law.means))}]"
     rows = ", ".join(f"[{', '.join(map(scale_text, row))}]" for row in law.covariance)
     return f"vector {', '.join(map(quoted, law.group))} : {axis(dim)} ~ N({means}, [{rows}])"
@@ -213,7 +231,9 @@ def _moment(program: Program, line: Moment) -> str:
 
 
 def _outer(program: Program, line) -> str:
-    raise NotCoveredError(spell(line), line.out, "the text form has no optimizer steps", "write the network, not its training")
+    raise NotCoveredError(
+        spell(line), line.out, "the text form has no optimizer steps", "write the network, not its training"
+    )
 
 
 _LINES = {Input: _input, MatMul: _matmul, Nonlin: _nonlin, Moment: _moment, Outer: _outer}

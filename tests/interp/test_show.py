@@ -33,7 +33,11 @@ def with_odd_names():
     return p
 
 
-PROGRAMS = {**market(), "odd_names": with_odd_names(), **{f"random{s}": random_program(np.random.default_rng(s)) for s in range(4)}}
+PROGRAMS = {
+    **market(),
+    "odd_names": with_odd_names(),
+    **{f"random{s}": random_program(np.random.default_rng(s)) for s in range(4)},
+}
 
 
 @pytest.fixture(params=PROGRAMS.values(), ids=PROGRAMS)
@@ -68,7 +72,11 @@ def test_a_table_names_what_it_lacks():
 def test_the_listing_has_a_line_for_every_variable(program):
     text = show(program, dict.fromkeys(program.names, Fraction(1, 2)))
     for line in program.lines:
-        found = [row for row in text.splitlines() if row.startswith(line.out) and row[len(line.out):].lstrip().startswith(":")]
+        found = [
+            row
+            for row in text.splitlines()
+            if row.startswith(line.out) and row[len(line.out) :].lstrip().startswith(":")
+        ]
         assert len(found) == 1
         assert str(program.type_of(line.out)) in found[0]
         assert "n^(1/2)" in found[0]
@@ -95,7 +103,9 @@ def test_the_graph(program):
 def test_mermaid_has_only_safe_signs(program):
     lines = show(program, format="mermaid").splitlines()
     assert lines[0] == "flowchart TD"
-    node = re.compile(r'  v[0-9]+(\(\["|\["|\("|\{\{"|\[\[")(?:[\w .,:=+\-*/()]|#[0-9]+;)*("\]\)|"\]|"\)|"\}\}|"\]\])(:::output)?')
+    node = re.compile(
+        r'  v[0-9]+(\(\["|\["|\("|\{\{"|\[\[")(?:[\w .,:=+\-*/()]|#[0-9]+;)*("\]\)|"\]|"\)|"\}\}|"\]\])(:::output)?'
+    )
     edge = re.compile(r"  v[0-9]+ (-->|-\.->) v[0-9]+")
     assert all(node.fullmatch(x) or edge.fullmatch(x) for x in lines[1:-1])
     assert sum(bool(node.fullmatch(x)) for x in lines) == len(program.lines)
@@ -158,8 +168,17 @@ def test_latex_names_are_distinct_where_it_matters():
 
 def test_latex_reads_like_the_paper():
     text = to_latex(market()["scalars"]) + to_latex(market()["symmetric"]) + to_latex(market()["multiplier"])
-    for part in (r"= W w", r"\mathbf{1}", r"\tfrac{1}{n}", r"\mathcal{N}(0, n^{-1})", r"W^{\top} x", r"\frac{\sqrt{2}}{2}",
-                 r"\tanh\left(", r"n^{-\alpha}", r"\tfrac{1}{3}"):
+    for part in (
+        r"= W w",
+        r"\mathbf{1}",
+        r"\tfrac{1}{n}",
+        r"\mathcal{N}(0, n^{-1})",
+        r"W^{\top} x",
+        r"\frac{\sqrt{2}}{2}",
+        r"\tanh\left(",
+        r"n^{-\alpha}",
+        r"\tfrac{1}{3}",
+    ):
         assert part in text, part
 
 

@@ -36,7 +36,12 @@ def test_the_first_example_of_the_documentation(world):
     p, n, W, x, y, t = world
     s = p.mean((W.T @ relu(W @ x)) * x)
     p.output(s)
-    assert [spell(line) for line in p.lines[4:]] == ["_1 = W @ x", "_2 = relu(_1)", "_3 = W.T @ _2", "_4 = mean(_3 * x)"]
+    assert [spell(line) for line in p.lines[4:]] == [
+        "_1 = W @ x",
+        "_2 = relu(_1)",
+        "_3 = W.T @ _2",
+        "_4 = mean(_3 * x)",
+    ]
 
 
 def test_a_polynomial_is_one_line_however_many_operators(world):
@@ -112,7 +117,17 @@ def test_dimensions_make_coefficients():
 
 def test_coefficients_on_the_left_reach_the_handle(world):
     p, n, W, x, y, t = world
-    for c in (n ** Fraction(-1, 2), n, Fraction(1, 2), 3, sympy.sqrt(2), sympy.pi, np.int64(2), Scale.power("n", -1), t):
+    for c in (
+        n ** Fraction(-1, 2),
+        n,
+        Fraction(1, 2),
+        3,
+        sympy.sqrt(2),
+        sympy.pi,
+        np.int64(2),
+        Scale.power("n", -1),
+        t,
+    ):
         assert isinstance(c * x, build.Vector)
         assert (c * x).named(p.fresh("z")).type == x.type
         assert isinstance(c * W, build.Matrix)
@@ -244,16 +259,27 @@ def test_the_core_is_checked_line_by_line(p):
     n, m = p.dim("n"), p.dim("m", factor=2)
     p.matrix("B", m, n)
     p.vector("x", n)
-    for bad in (MatMul("y", "B", "x", True), MatMul("y", "x", "x"), MatMul("y", "B", "B"), Moment("y", ()), Moment("y", ("B",)),
-                Nonlin("y", Poly.product(2), ("x",)), Nonlin("y", Poly.linear([1]), ("B",)), MatMul("x", "B", "x"),
-                Outer("y", None, ()), MatMul("y", "B", "zz")):
+    for bad in (
+        MatMul("y", "B", "x", True),
+        MatMul("y", "x", "x"),
+        MatMul("y", "B", "B"),
+        Moment("y", ()),
+        Moment("y", ("B",)),
+        Nonlin("y", Poly.product(2), ("x",)),
+        Nonlin("y", Poly.linear([1]), ("B",)),
+        MatMul("x", "B", "x"),
+        Outer("y", None, ()),
+        MatMul("y", "B", "zz"),
+    ):
         with pytest.raises(ProgramError):
             p.add(bad)
     assert p.names == ("B", "x")
     p.verify()
 
 
-@pytest.mark.parametrize("program", [*market().values(), *(random_program(np.random.default_rng(s)) for s in range(5))], ids=repr)
+@pytest.mark.parametrize(
+    "program", [*market().values(), *(random_program(np.random.default_rng(s)) for s in range(5))], ids=repr
+)
 def test_programs_copy_compare_and_freeze(program):
     again = program.copy()
     assert again == program

@@ -13,14 +13,48 @@ from tensorprog.program.text import parse, to_text
 from tensorprog.testing import market
 
 TEXTS = [to_text(p) for p in market().values()] + [
-    "dim n\ndim m ~ 2*n\nmatrix W : m x n ~ N(1/2, 4/n)\nvector x : n\ny = ((W.T @ W) @ x)^2/3 - 0.25*x\nq = mean(y*x)*sqrt(2)\n",
-    "exponent alpha\ndim n\nparam W : n x n [a=0, b=1/2, c=-1]\nvector x : n\ny = n^(-2*alpha + 1/2)*(W @ x) + n^(a[W])*x\n",
-    "dim n\nmatrix W : n x n\nvector u, v : n ~ N([0, 1], [[1, 1/2], [1/2, 1]])\nD = diag(u)\nt = mean(trace(W @ D @ W.T))\n",
+    "dim n\ndim m ~ 2*n\nmatrix W : m x n ~ N(1/2, 4/n)\nvector x : n\n"
+    "y = ((W.T @ W) @ x)^2/3 - 0.25*x\nq = mean(y*x)*sqrt(2)\n",
+    "exponent alpha\ndim n\nparam W : n x n [a=0, b=1/2, c=-1]\nvector x : n\n"
+    "y = n^(-2*alpha + 1/2)*(W @ x) + n^(a[W])*x\n",
+    "dim n\nmatrix W : n x n\nvector u, v : n ~ N([0, 1], [[1, 1/2], [1/2, 1]])\n"
+    "D = diag(u)\nt = mean(trace(W @ D @ W.T))\n",
 ]
-TOKENS = [*STATEMENTS, *WORDS, "n", "x", "W", "W.T", "y", "_1", "q", "relu", "hermite", "softmax_0", "d2_tanh", "diff_sin", "N", "a",
-          "init", "zero", "0", "1", "2", "1/2", "0.5", "1e3", "9" * 40, "+", "-", "*", "/", "@", "^", "**", "~", "=", ":", ",",
-          "(", ")", "[", "]", " x ", "\n", " ", "#", "`", '"', "\t", "\x00", "\ufeff", "é", "λ", "²", "\u2028", "'", "\\", ".", ".T"]
-PRELUDE = "dim n\ndim m ~ 2*n\nmatrix W : n x n\nmatrix B : m x n\nvector x : n\nvector u, v : m\nscalar s = 1/3\nexponent alpha\n"
+TOKENS = [
+    *STATEMENTS,
+    *WORDS,
+    "n",
+    "x",
+    "W",
+    "W.T",
+    "y",
+    "_1",
+    "q",
+    "relu",
+    "hermite",
+    "softmax_0",
+    "d2_tanh",
+    "diff_sin",
+    "N",
+    "a",
+    "init",
+    "zero",
+    "0",
+    "1",
+    "2",
+    "1/2",
+    "0.5",
+    "1e3",
+    "9" * 40,
+    *"+-*/@^~=:,()[]#`.é λ²\t\n\x00\ufeff\u2028'\\\"",
+    "**",
+    " x ",
+    ".T",
+]
+PRELUDE = (
+    "dim n\ndim m ~ 2*n\nmatrix W : n x n\nmatrix B : m x n\n"
+    "vector x : n\nvector u, v : m\nscalar s = 1/3\nexponent alpha\n"
+)
 
 soup = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 
@@ -28,12 +62,21 @@ soup = st.lists(st.sampled_from(TOKENS), max_size=40).map("".join)
 @st.composite
 def expressions(draw):
     """Expressions that are mostly well-formed and often ill-typed, after declarations."""
-    leaf = st.sampled_from(["x", "u", "v", "s", "W", "B", "W.T", "n", "m", "alpha", "pi", "1", "2", "1/2", "0", "-3", "sqrt(2)"])
-    tree = st.recursive(leaf, lambda e: st.one_of(
-        st.tuples(e, st.sampled_from([" + ", " - ", "*", "/", " @ ", "^", " - -"]), e).map("".join),
-        e.map(lambda x: f"({x})"), e.map(lambda x: f"-{x}"),
-        st.tuples(st.sampled_from(["mean", "sum", "relu", "tanh", "diag", "trace", "sqrt", "mean(trace", "cos"]), e).map(
-            lambda t: f"{t[0]}({t[1]})" + ")" * t[0].count("("))), max_leaves=12)
+    leaf = st.sampled_from(
+        ["x", "u", "v", "s", "W", "B", "W.T", "n", "m", "alpha", "pi", "1", "2", "1/2", "0", "-3", "sqrt(2)"]
+    )
+    tree = st.recursive(
+        leaf,
+        lambda e: st.one_of(
+            st.tuples(e, st.sampled_from([" + ", " - ", "*", "/", " @ ", "^", " - -"]), e).map("".join),
+            e.map(lambda x: f"({x})"),
+            e.map(lambda x: f"-{x}"),
+            st.tuples(
+                st.sampled_from(["mean", "sum", "relu", "tanh", "diag", "trace", "sqrt", "mean(trace", "cos"]), e
+            ).map(lambda t: f"{t[0]}({t[1]})" + ")" * t[0].count("(")),
+        ),
+        max_leaves=12,
+    )
     return PRELUDE + "".join(f"y{i} = {draw(tree)}\n" for i in range(draw(st.integers(1, 3))))
 
 
@@ -45,20 +88,34 @@ def mutations(draw):
         pieces = re.findall(r"\w+|\s|[^\w\s]", text)
         i = draw(st.integers(0, len(pieces) - 1))
         kind = draw(st.integers(0, 4))
-        new = {0: [], 1: [pieces[i]] * 2, 2: [draw(st.sampled_from(TOKENS))], 3: [pieces[i], draw(st.sampled_from(TOKENS))],
-               4: [pieces[draw(st.integers(0, len(pieces) - 1))]]}[kind]
+        new = {
+            0: [],
+            1: [pieces[i]] * 2,
+            2: [draw(st.sampled_from(TOKENS))],
+            3: [pieces[i], draw(st.sampled_from(TOKENS))],
+            4: [pieces[draw(st.integers(0, len(pieces) - 1))]],
+        }[kind]
         text = "".join(pieces[:i] + new + pieces[i + 1:])
     return text
 
 
+def read(text):
+    """Return the program that a text spells and None, or None and the error."""
+    try:
+        return parse(text), None
+    except TensorProgError as error:
+        return None, error
+
+
 def assert_clean(text):
     """Assert that a text is a program that round-trips, or an error with line, value, reason and fix."""
-    try:
-        program = parse(text)
-    except TensorProgError as error:
-        assert re.match(r"[0-9]+", error.line), error
-        assert error.reason and error.fix, error
-        assert 1 <= int(re.match(r"[0-9]+", error.line)[0]) <= len(re.split(r"\r\n|\n|\r", text))
+    program, error = read(text)
+    if program is None:
+        number = re.match(r"([0-9]+): ", error.line)
+        assert number, error
+        assert 1 <= int(number[1]) <= len(re.split(r"\r\n|\n|\r", text))
+        assert error.reason, error
+        assert error.fix, error
         return
     spelled = to_text(program)
     assert parse(spelled) == program, spelled
@@ -68,9 +125,17 @@ def assert_clean(text):
 def inputs(max_examples):
     """Return the decorator for so many inputs of all kinds."""
     def decorate(test):
-        return settings(max_examples=max_examples, deadline=timedelta(seconds=5), derandomize=True,
-                        suppress_health_check=list(HealthCheck))(
-            given(st.one_of(mutations(), soup, expressions(), soup.map(lambda x: PRELUDE + x), st.text(max_size=60)))(test))
+        return settings(
+            max_examples=max_examples,
+            deadline=timedelta(seconds=5),
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        )(
+            given(st.one_of(mutations(), soup, expressions(), soup.map(lambda x: PRELUDE + x), st.text(max_size=60)))(
+                test
+            )
+        )
+
     return decorate
 
 
@@ -90,7 +155,5 @@ def test_ten_thousand_texts(text):
 @settings(max_examples=100, deadline=timedelta(seconds=5), derandomize=True)
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_program_or_a_clean_error(data):
-    try:
-        parse(data)
-    except TensorProgError as error:
-        assert error.fix
+    program, error = read(data)
+    assert program is not None or error.fix

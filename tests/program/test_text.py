@@ -124,33 +124,78 @@ def test_extensions():
     assert p.line_of("G").param == Param(init="one", role="gain")
 
 
-@pytest.mark.parametrize("text, value", [
-    ("-3^2", -9), ("2^-1/2", Fraction(1, 4)), ("2^-1^2", Fraction(1, 2)), ("2^3^2", 512), ("2**-2", Fraction(1, 4)),
-    ("1 - 2 - 3", -4), ("8/4/2", 1), ("2/3*3", 2), ("-(1 + 2)*3", -9), ("1 - -1", 2), ("+3", 3), ("0.1", Fraction(1, 10)),
-    ("1.50e-1", Fraction(3, 20)), (".5", Fraction(1, 2)), ("(1/2)^-3", 8), ("4^(1/2)", 2), ("sqrt(9)/2", Fraction(3, 2)),
-    ("sqrt(2)*sqrt(2)", 2), ("sqrt(2)*pi", sympy.sqrt(2) * sympy.pi), ("2^(1/2)", sympy.sqrt(2)), ("1 + sqrt(2)", 1 + sympy.sqrt(2)),
-    ("(1 + sqrt(2))*(1 - sqrt(2))", -1), ("2*3 + 4*5", 26), ("(2)", 2), ("1/3 + 1/6", Fraction(1, 2)), ("--2", 2),
-])
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("-3^2", -9),
+        ("2^-1/2", Fraction(1, 4)),
+        ("2^-1^2", Fraction(1, 2)),
+        ("2^3^2", 512),
+        ("2**-2", Fraction(1, 4)),
+        ("1 - 2 - 3", -4),
+        ("8/4/2", 1),
+        ("2/3*3", 2),
+        ("-(1 + 2)*3", -9),
+        ("1 - -1", 2),
+        ("+3", 3),
+        ("0.1", Fraction(1, 10)),
+        ("1.50e-1", Fraction(3, 20)),
+        (".5", Fraction(1, 2)),
+        ("(1/2)^-3", 8),
+        ("4^(1/2)", 2),
+        ("sqrt(9)/2", Fraction(3, 2)),
+        ("sqrt(2)*sqrt(2)", 2),
+        ("sqrt(2)*pi", sympy.sqrt(2) * sympy.pi),
+        ("2^(1/2)", sympy.sqrt(2)),
+        ("1 + sqrt(2)", 1 + sympy.sqrt(2)),
+        ("(1 + sqrt(2))*(1 - sqrt(2))", -1),
+        ("2*3 + 4*5", 26),
+        ("(2)", 2),
+        ("1/3 + 1/6", Fraction(1, 2)),
+        ("--2", 2),
+    ],
+)
 def test_numbers_are_exact(text, value):
     assert parse(f"scalar t = {text}").line_of("t").law.value == Scale.of(value)
 
 
-@pytest.mark.parametrize("text, meaning", [
-    ("-x^2", lambda x, y, W, t: -(x**2)), ("x - y - x/2", lambda x, y, W, t: x / 2 - y), ("x*y^3*2", lambda x, y, W, t: 2 * x * y**3),
-    ("W @ x * y", lambda x, y, W, t: (W @ x) * y), ("2*W @ x", lambda x, y, W, t: 2 * W @ x), ("x*(W @ y)", lambda x, y, W, t: x * (W @ y)),
-    ("W.T @ W @ x", lambda x, y, W, t: W.T @ (W @ x)), ("(W - W.T)/2 @ (x + y)", lambda x, y, W, t: (W - W.T) @ (x + y) / 2),
-    ("-W @ x", lambda x, y, W, t: -W @ x), ("t*W.T @ x", lambda x, y, W, t: t * W.T @ x), ("W @ x / t", lambda x, y, W, t: W @ x / t),
-    ("diag(x) @ W @ diag(y) @ x", lambda x, y, W, t: x * (W @ (y * x))), ("(diag(x) @ W).T @ y", lambda x, y, W, t: W.T @ (x * y)),
-    ("x/(1 + y^2)", lambda x, y, W, t: x / (1 + y**2)), ("(x + y)^2 - x^2 - y^2", lambda x, y, W, t: 2 * x * y),
-    ("1 + 0*x", lambda x, y, W, t: np.ones_like(x)), ("x - x", lambda x, y, W, t: 0 * x), ("x^0", lambda x, y, W, t: x**0),
-    ("exp(-x^2/2)", lambda x, y, W, t: np.exp(-(x**2) / 2)), ("x*mean(x)*sum(y)", lambda x, y, W, t: x * x.mean() * y.sum()),
-    ("x - mean(x)", lambda x, y, W, t: x - x.mean()), ("x/sum(x^2)^(1/2)", lambda x, y, W, t: x / np.linalg.norm(x)),
-    ("n^(-1/2)*x*t", lambda x, y, W, t: x * t / 7**0.5), ("x*n/n^2*pi", lambda x, y, W, t: np.pi * x / 7),
-    ("softmax_1(x, y, 0)", lambda x, y, W, t: np.exp(y) / (np.exp(x) + np.exp(y) + 1)), ("sin(t)*x", lambda x, y, W, t: np.sin(t) * x),
-    ("d_tanh(x)", lambda x, y, W, t: 1 / np.cosh(x) ** 2), ("diff_sin(x, y)", lambda x, y, W, t: np.sin(x + y) - np.sin(x)),
-    ("hermite(x, 2)*leaky_relu(y, 1/5)", lambda x, y, W, t: None), ("mean((W - t*W) @ x * x)*y", lambda x, y, W, t: (1 - t) * (x @ W @ x) / 7 * y),
-    ("abs(x)^(2/3)", lambda x, y, W, t: np.abs(x) ** (2 / 3)), ("sqrt(x^2)", lambda x, y, W, t: np.abs(x)),
-])
+@pytest.mark.parametrize(
+    "text, meaning",
+    [
+        ("-x^2", lambda x, y, W, t: -(x**2)),
+        ("x - y - x/2", lambda x, y, W, t: x / 2 - y),
+        ("x*y^3*2", lambda x, y, W, t: 2 * x * y**3),
+        ("W @ x * y", lambda x, y, W, t: (W @ x) * y),
+        ("2*W @ x", lambda x, y, W, t: 2 * W @ x),
+        ("x*(W @ y)", lambda x, y, W, t: x * (W @ y)),
+        ("W.T @ W @ x", lambda x, y, W, t: W.T @ (W @ x)),
+        ("(W - W.T)/2 @ (x + y)", lambda x, y, W, t: (W - W.T) @ (x + y) / 2),
+        ("-W @ x", lambda x, y, W, t: -W @ x),
+        ("t*W.T @ x", lambda x, y, W, t: t * W.T @ x),
+        ("W @ x / t", lambda x, y, W, t: W @ x / t),
+        ("diag(x) @ W @ diag(y) @ x", lambda x, y, W, t: x * (W @ (y * x))),
+        ("(diag(x) @ W).T @ y", lambda x, y, W, t: W.T @ (x * y)),
+        ("x/(1 + y^2)", lambda x, y, W, t: x / (1 + y**2)),
+        ("(x + y)^2 - x^2 - y^2", lambda x, y, W, t: 2 * x * y),
+        ("1 + 0*x", lambda x, y, W, t: np.ones_like(x)),
+        ("x - x", lambda x, y, W, t: 0 * x),
+        ("x^0", lambda x, y, W, t: x**0),
+        ("exp(-x^2/2)", lambda x, y, W, t: np.exp(-(x**2) / 2)),
+        ("x*mean(x)*sum(y)", lambda x, y, W, t: x * x.mean() * y.sum()),
+        ("x - mean(x)", lambda x, y, W, t: x - x.mean()),
+        ("x/sum(x^2)^(1/2)", lambda x, y, W, t: x / np.linalg.norm(x)),
+        ("n^(-1/2)*x*t", lambda x, y, W, t: x * t / 7**0.5),
+        ("x*n/n^2*pi", lambda x, y, W, t: np.pi * x / 7),
+        ("softmax_1(x, y, 0)", lambda x, y, W, t: np.exp(y) / (np.exp(x) + np.exp(y) + 1)),
+        ("sin(t)*x", lambda x, y, W, t: np.sin(t) * x),
+        ("d_tanh(x)", lambda x, y, W, t: 1 / np.cosh(x) ** 2),
+        ("diff_sin(x, y)", lambda x, y, W, t: np.sin(x + y) - np.sin(x)),
+        ("hermite(x, 2)*leaky_relu(y, 1/5)", lambda x, y, W, t: None),
+        ("mean((W - t*W) @ x * x)*y", lambda x, y, W, t: (1 - t) * (x @ W @ x) / 7 * y),
+        ("abs(x)^(2/3)", lambda x, y, W, t: np.abs(x) ** (2 / 3)),
+        ("sqrt(x^2)", lambda x, y, W, t: np.abs(x)),
+    ],
+)
 def test_expressions_mean_what_numpy_means(text, meaning):
     p = parse(f"dim n\nmatrix W : n x n\nvector x, y : n\nscalar t = 2/3\nz = {text}")
     env = run(p, 7, np.random.default_rng(1))
@@ -160,7 +205,10 @@ def test_expressions_mean_what_numpy_means(text, meaning):
 
 
 def test_names_of_matrix_expressions():
-    p = parse("dim n\ndim m ~ 2*n\nmatrix A : m x n\nvector x : n\nvector y : m\nD = diag(y)\nG = A.T @ D @ A - A.T @ A/2\nz = G @ x")
+    p = parse(
+        "dim n\ndim m ~ 2*n\nmatrix A : m x n\nvector x : n\nvector y : m\n"
+        "D = diag(y)\nG = A.T @ D @ A - A.T @ A/2\nz = G @ x"
+    )
     env = run(p, 4, np.random.default_rng(0))
     A, y = env["A"], env["y"]
     assert np.allclose(env["z"], (A.T @ np.diag(y) @ A - A.T @ A / 2) @ env["x"])
@@ -175,7 +223,9 @@ def test_the_normalized_trace_is_probed():
 
 
 def test_one_line_per_polynomial_and_equal_lines_once():
-    p = parse("dim n\nmatrix W : n x n\nvector x, y : n\na = 2*W @ x - y*x/3 + (x + y)^2 - 1\nb = tanh(W @ x) - W @ x\n")
+    p = parse(
+        "dim n\nmatrix W : n x n\nvector x, y : n\na = 2*W @ x - y*x/3 + (x + y)^2 - 1\nb = tanh(W @ x) - W @ x\n"
+    )
     assert [type(line).__name__ for line in p.lines[3:]] == ["MatMul", "Nonlin", "Nonlin", "Nonlin"]
 
 
@@ -215,7 +265,9 @@ def test_programs_of_the_strategy_round_trip(program):
     program.verify()
 
 
-@pytest.mark.parametrize("name", ["h@1", "dW#2.x", "mean", "dim", "a b", "é", "λ1", "2x", "x.T", "diff_tanh", "x", "N", "T"])
+@pytest.mark.parametrize(
+    "name", ["h@1", "dW#2.x", "mean", "dim", "a b", "é", "λ1", "2x", "x.T", "diff_tanh", "x", "N", "T"]
+)
 def test_every_name_can_be_spelled(name):
     p = Program()
     x = p.vector(name, p.dim("n"))
@@ -227,14 +279,26 @@ def test_words_that_are_plain_and_words_that_are_not():
     assert [quoted(x) for x in ("x_1", "λ", "sum", "1x")] == ["x_1", "λ", "`sum`", "`1x`"]
 
 
-@pytest.mark.parametrize("fn, args", [
-    (Softmax(3, 2), "xyz"), (Softmax(2, 0, (0, 1)), "xy"), (Diff(nonlinearity("tanh")), "xy"), (Diff(Softmax(2, 1)), "xyzw"),
-    (nonlinearity("hermite", 3), "x"), (nonlinearity("d2_gelu"), "x"), (nonlinearity("power", Fraction(-3, 2)), "x"),
-    (nonlinearity("leaky_relu", Fraction(1, 5)).partial(0), "x"), (Diff(nonlinearity("hermite", 2)), "xy"),
-    (Poly(2, ((ONE, (1, 1)), (Scale(sympy.sqrt(2) + 1, ()), (2, 0)), (Scale.power("n", -1), (0, 0)))), "xy"),
-    (Poly(2, ((-ONE, (1, 0)), (Scale(1 + sympy.pi) * Scale.power("n", Fraction(-1, 2)), (0, 3)))), "xy"),
-    (Poly(1, ()), "x"), (Poly(1, ((ONE, (0,)),)), "x"), (Poly(1, ((ONE, (1,)),)), "x"), (Poly(1, ((-ONE, (1,)),)), "x"),
-])
+@pytest.mark.parametrize(
+    "fn, args",
+    [
+        (Softmax(3, 2), "xyz"),
+        (Softmax(2, 0, (0, 1)), "xy"),
+        (Diff(nonlinearity("tanh")), "xy"),
+        (Diff(Softmax(2, 1)), "xyzw"),
+        (nonlinearity("hermite", 3), "x"),
+        (nonlinearity("d2_gelu"), "x"),
+        (nonlinearity("power", Fraction(-3, 2)), "x"),
+        (nonlinearity("leaky_relu", Fraction(1, 5)).partial(0), "x"),
+        (Diff(nonlinearity("hermite", 2)), "xy"),
+        (Poly(2, ((ONE, (1, 1)), (Scale(sympy.sqrt(2) + 1, ()), (2, 0)), (Scale.power("n", -1), (0, 0)))), "xy"),
+        (Poly(2, ((-ONE, (1, 0)), (Scale(1 + sympy.pi) * Scale.power("n", Fraction(-1, 2)), (0, 3)))), "xy"),
+        (Poly(1, ()), "x"),
+        (Poly(1, ((ONE, (0,)),)), "x"),
+        (Poly(1, ((ONE, (1,)),)), "x"),
+        (Poly(1, ((-ONE, (1,)),)), "x"),
+    ],
+)
 def test_every_function_is_spelled(fn, args):
     p = Program()
     n = p.dim("n")
