@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from tensorprog.interp.unroll import symbol
+from tensorprog.interp.unroll import symbol, unroll
 from tensorprog.program.program import Program
+from tensorprog.scaling.solve import Solver
 
 
 def assign(network: Program, parametrization, optimizer) -> dict[str, Fraction]:
@@ -40,6 +41,11 @@ def assign(network: Program, parametrization, optimizer) -> dict[str, Fraction]:
         for letter, e, own in zip("abc", table[p.out], given, strict=True):
             out[symbol(letter, p.out)] = e if own is None else own
         out[symbol("eps", p.out)] = out[symbol("wd", p.out)] = Fraction(0)
-    for name in network.unknowns:
-        out[name] = parametrization.multipliers.get(name, Fraction(0))
+    out |= parametrization.multipliers
+    if any(name not in out for name in network.unknowns):
+        # A multiplier that the table does not name makes its line Theta(1): at initialization (1/sqrt(d) attention),
+        # or, in µP, however its factors come to align (1/d attention).
+        aligned = getattr(parametrization, "name", "") == "mup"
+        solver = Solver(unroll(network, optimizer, steps=0), out, aligned=aligned)
+        out |= {name: solver.values.get(name, Fraction(0)) for name in network.unknowns}
     return out

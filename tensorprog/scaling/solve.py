@@ -43,16 +43,17 @@ class Solver(Scaling):
     Args:
         trajectory: an unrolled training with at least one step.
         values: the unknowns that are given; those left out are solved for.
+        aligned: False solves in the true calculus instead, which at initialization is what SP and NTP do.
 
     Attributes:
         values: all that is known at the end. equations: why. free: declared unknowns that nothing determines.
     """
 
-    def __init__(self, trajectory: Trajectory, values: dict[str, Fraction]):
+    def __init__(self, trajectory: Trajectory, values: dict[str, Fraction], *, aligned: bool = True):
         self.equations: dict[str, Equation] = {}
         self.free: set[str] = set()
         self._open: dict[str, Input] = {}
-        super().__init__(trajectory.program, dict(values), aligned=True)
+        super().__init__(trajectory.program, dict(values), aligned=aligned)
 
     def step(self, line) -> None:
         """Read one line; where it holds an unknown, set that first."""
@@ -140,7 +141,8 @@ class Solver(Scaling):
             return
         e = leading(state)
         reason = self.reasons[line.out]
-        u, v = next(pair for s in reversed(update.pairs) for pair in s)
+        pairs = [pair for s in update.pairs for pair in s]
+        u, v = next((pair for pair in pairs if pair[1] == reason.via), pairs[0])
         dim = self.program.type_of(line.vector).dim
         words = [(f"size of the update's entries ({u} x {v})", e - leading(self.terms(line.vector)) - dim.growth),
                  (f"size of {line.vector}", leading(self.terms(line.vector))),
