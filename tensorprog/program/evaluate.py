@@ -16,11 +16,13 @@ from tensorprog.exponents.scale import Scale
 from tensorprog.program import build, functions
 from tensorprog.program.grammar import RESERVED, WORDS
 from tensorprog.program.instructions import ScalarType
-from tensorprog.program.numbers import MAX_BITS, MAX_EXPONENT, MAX_ROOT, settled
+from tensorprog.program.numbers import MAX_BITS, MAX_EXPONENT, MAX_ROOT, settled, sign
 from tensorprog.program.program import Program
 
 #: Digits of a literal.
 MAX_DIGITS = 1300
+#: The largest power of an irrational number.
+MAX_IRRATIONAL_POWER = 8
 
 
 class Evaluator:
@@ -240,7 +242,7 @@ class Evaluator:
 
     def inverse(self, x: Scale) -> Scale:
         """Return 1/x of a constant."""
-        if x.is_zero:
+        if x.is_zero or not sign(x.number):
             raise ProgramError("", "0", "division by zero", "divide by a number that is not 0")
         return x**-1
 
@@ -278,9 +280,9 @@ class Evaluator:
                 raise ParseError(
                     "", f"{str(number)[:20]}^{k}", "this number is too large to be exact", "use a power of n"
                 )
-        elif number != 1 and (abs(k) > 8 or k.denominator > 8):
+        elif number != 1 and (abs(k) > MAX_IRRATIONAL_POWER or k.denominator > MAX_IRRATIONAL_POWER):
             raise ParseError("", f"({number})^{k}", "this power is too large to be exact", "use a smaller one")
-        if k.denominator != 1 and number < 0:
+        if sign(number) < 0 and k.denominator != 1:
             raise ProgramError(
                 "", f"({number})^{k}", "a root of a negative number is not real", "use a positive number"
             )

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import lru_cache
-from math import isfinite
+from math import isfinite, prod
 
 from tensorprog.errors import ProgramError
 from tensorprog.exponents.scale import Number, Scale
 from tensorprog.program.dims import Dim
 
 #: What coefficients are bounded by, so that no program is slow: bits of a rational, size of an exponent of n, size of
-#: the exponents within an irrational number, and the number of its operations.
-MAX_BITS, MAX_EXPONENT, MAX_ROOT, MAX_OPS = 4096, 10**6, 64, 200
+#: the exponents within an irrational number, its operations, and roots of sums in each other.
+MAX_BITS, MAX_EXPONENT, MAX_ROOT, MAX_OPS, MAX_NESTING = 4096, 10**6, 64, 200, 2
+#: An irrational number smaller than this is not told from 0.
+ALMOST_ZERO = 1e-12
 
 
 def settled(x: Scale) -> Scale:
@@ -40,15 +42,49 @@ def _too_large(reason: str) -> ProgramError:
 def _expanded(x: Number) -> Number:
     import sympy
 
+    _check_parts(x)
     spelled_number(x)
     y: Number = sympy.expand(x)
-    for number in {x, y}:
-        for count, part in enumerate(sympy.preorder_traversal(number)):
-            root: Number = part.exp if isinstance(part, sympy.Pow) else sympy.S.One
-            if count > MAX_OPS or max(abs(root.p), root.q) > MAX_ROOT or (isinstance(part, sympy.Rational) and max(
-                    int(part.p).bit_length(), int(part.q).bit_length()) > MAX_BITS):
-                raise _too_large("this number has too many parts to be exact")
+    _check_parts(y)
     return coefficient(y).number if y.is_Rational else y
+
+
+def _check_parts(x: Number) -> None:
+    import sympy
+
+    for count, part in enumerate(sympy.preorder_traversal(x)):
+        root: Number = part.exp if isinstance(part, sympy.Pow) else sympy.S.One
+        rational = isinstance(part, sympy.Rational)
+        if count > MAX_OPS or not root.is_Rational or max(abs(root.p), root.q) > MAX_ROOT or (
+                rational and max(int(part.p).bit_length(), int(part.q).bit_length()) > MAX_BITS):
+            raise _too_large("this number has too many parts to be exact")
+    if _nesting(x) > MAX_NESTING or _summands(x) > MAX_OPS:
+        raise _too_large("this number has too many parts to be exact")
+
+
+def _nesting(x: Number) -> int:
+    """Return how deep roots and reciprocals of sums stand in each other; sympy takes exponential time in it."""
+    inner = max((_nesting(a) for a in x.args), default=0)
+    return inner + (x.is_Pow and x.args[0].is_Add)
+
+
+def _summands(x: Number) -> int:
+    """Return how many summands there are once products are multiplied out, at most."""
+    if x.is_Add:
+        return sum(_summands(a) for a in x.args)
+    if x.is_Mul:
+        return prod(_summands(a) for a in x.args)
+    return _summands(x.args[0]) ** int(x.args[1]) if x.is_Pow and x.args[1].is_Integer and x.args[1] > 0 else 1
+
+
+def sign(x: Number) -> int:
+    """Return the sign of an exact number; raises ProgramError for an irrational one that is 0 to fifteen digits."""
+    if isinstance(x, Fraction):
+        return (x > 0) - (x < 0)
+    value = float(x)
+    if abs(value) < ALMOST_ZERO:
+        raise ProgramError(str(x)[:60], str(value), "this number cannot be told from 0", "simplify it by hand")
+    return 1 if value > 0 else -1
 
 
 def coefficient(x, what: str = "a coefficient") -> Scale:
@@ -114,14 +150,14 @@ def spelled_number(x: Number) -> str:
     if isinstance(x, Fraction | int):
         return str(x)
     bad = ProgramError(x, str(x), "this number has no exact spelling", "use rationals, sqrt(2), pi and their powers")
-    if not getattr(x, "is_number", False) or not getattr(x, "is_finite", False) or not getattr(x, "is_real", False):
+    if not getattr(x, "is_number", False):
         raise bad
     import sympy
 
     for part in sympy.preorder_traversal(x):
-        if isinstance(part, sympy.Rational | sympy.Add | sympy.Mul) or part is sympy.pi:
-            continue
-        if isinstance(part, sympy.Pow) and part.exp.is_Rational:
-            continue
+        known = isinstance(part, sympy.Add | sympy.Mul) or part is sympy.pi or (part.is_Rational and part.is_finite)
+        if not known and not (isinstance(part, sympy.Pow) and part.exp.is_Rational):
+            raise bad
+    if not x.evalf().is_Float:  # not a real number
         raise bad
     return str(x).replace("**", "^")

@@ -14,11 +14,12 @@ from tensorprog.program.evaluate import Evaluator, unquoted
 from tensorprog.program.functions import is_function
 from tensorprog.program.grammar import RESERVED, STATEMENTS, WORDS, expected, parser
 from tensorprog.program.instructions import Constant, Input, MatrixType, Normal, Param, VectorType
+from tensorprog.program.numbers import sign
 from tensorprog.program.program import Program
 from tensorprog.program.surface import ZERO
 
-#: Characters a line.
-MAX_LINE = 100_000
+#: Characters a line; the size of an axis.
+MAX_LINE, MAX_SIZE = 100_000, 10**12
 
 _CODE = re.compile(r"""(?:`[^`]*`|"[^"]*"|[^#])*""")
 _HEAD = re.compile(r"\s*([^\W\d]\w*)(?!\w)(?!\s*=)")
@@ -93,7 +94,7 @@ class Reader(Evaluator):
             size = self.rational(expr, "a size")
             if size.denominator != 1 or size <= 0:
                 raise ParseError("", str(size), "a fixed axis has a positive whole size", f"dim {name} = 3")
-            dim = Dim.fixed(name, int(size))
+            dim = Dim.fixed(name, int(self.sized(size)))
         else:
             dim = self.growing(name, self.scale(expr, "a size"))
         if name == "n" and dim != Dim("n"):
@@ -113,7 +114,13 @@ class Reader(Evaluator):
             raise ParseError("", str(factor), "the factor of an axis is a rational number", f"dim {name} ~ 3/2*n")
         if growth > 16:
             raise ParseError("", str(growth), "an axis grows at most like n^16", "use a smaller power")
-        return Dim(name, growth, factor.number)
+        return Dim(name, growth, self.sized(factor.number))
+
+    def sized(self, x: Fraction) -> Fraction:
+        """Return the size or the ratio of an axis; raises if no computer holds it."""
+        if max(x.numerator, x.denominator) > MAX_SIZE:
+            raise ParseError("", str(x)[:40], f"sizes and ratios of axes go up to {MAX_SIZE}", "use a power of n")
+        return x
 
     def on_matrix(self, names, colon, rows, times, cols, given, expr=None):
         """Declare matrices of independent entries, or constant ones."""
@@ -300,7 +307,7 @@ class Reader(Evaluator):
 
 def variance_of(x: Scale) -> Scale:
     """Return a variance; raises ProgramError if it is negative."""
-    if x.number < 0:
+    if sign(x.number) < 0:
         raise ProgramError("", str(x), "a variance is not negative", "give the variance: N(0, 1/n)")
     return x
 

@@ -27,7 +27,7 @@ from tensorprog.program.instructions import (
     ScalarType,
     VectorType,
 )
-from tensorprog.program.numbers import coefficient
+from tensorprog.program.numbers import ALMOST_ZERO, coefficient, sign
 
 ZERO = Scale(Fraction(0))
 
@@ -271,7 +271,7 @@ def _dim(name: str, dim) -> Dim:
 
 def _variance(name: str, x) -> Scale:
     variance = coefficient(x, "a variance")
-    if variance.number < 0:
+    if sign(variance.number) < 0:
         raise ProgramError(
             name, str(variance), "a variance is not negative", "give the variance, not an exponent of it"
         )
@@ -291,15 +291,17 @@ def _rational(name: str, x) -> Fraction:
 
 
 def _semidefinite(matrix: Sequence[Sequence[Scale]]) -> bool:
-    """Return whether a symmetric matrix of rationals is positive semidefinite; True if it is not all rationals."""
-    if any(x.powers or not isinstance(x.number, Fraction) for row in matrix for x in row):
+    """Return whether a symmetric matrix of numbers is positive semidefinite; True if it has powers of dimensions."""
+    if any(x.powers for row in matrix for x in row):
         return True
-    a = [[x.number for x in row] for row in matrix]
-    for k in range(len(a)):  # exact elimination: a zero pivot needs a zero row
-        if a[k][k] < 0 or (a[k][k] == 0 and any(a[k][k:])):
+    rational = all(isinstance(x.number, Fraction) for row in matrix for x in row)
+    a = [[x.number if rational else float(x.number) for x in row] for row in matrix]
+    tiny = 0 if rational else ALMOST_ZERO
+    for k in range(len(a)):  # elimination, exact for rationals: a zero pivot needs a zero row
+        if a[k][k] < -tiny or (a[k][k] <= tiny and any(abs(x) > tiny ** 0.5 for x in a[k][k:])):
             return False
         for i in range(k + 1, len(a)):
-            if a[k][k]:
+            if a[k][k] > tiny:
                 ratio = a[i][k] / a[k][k]
                 a[i] = [x - ratio * y for x, y in zip(a[i], a[k], strict=True)]
     return True

@@ -274,6 +274,11 @@ def test_long_and_deep_texts_are_read_quickly(text):
         "dim h ~ n^(10^9)",
         "scalar t = (1 + sqrt(2) + sqrt(3) + pi)^1000",
         "scalar t = 2^(1/1000003)",
+    "scalar t = " + "sqrt(2 + " * 20 + "3" + ")" * 20,
+    "scalar t = " + "*".join(f"(1 + sqrt({p}))" for p in (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47)),
+    "scalar t = 1/(sqrt(2)/(1 + sqrt(2)) + sqrt(2) - 2)",
+    "dim k ~ 10^30*n",
+    "dim k = 10^30",
     ],
 )
 def test_what_is_too_large_is_refused_quickly(text):

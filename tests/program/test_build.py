@@ -175,6 +175,8 @@ def test_coefficients_on_the_left_reach_the_handle(world):
     (lambda p, n, W, x, y, t: p.vector("v", n, variance=-1), "not negative"),
     (lambda p, n, W, x, y, t: p.vectors("a b", n, covariance=[[1, 2], [2, 1]]), "semidefinite"),
     (lambda p, n, W, x, y, t: p.vectors("a b", n, covariance=[[1]]), "2 x 2 covariance"),
+    (lambda p, n, W, x, y, t: p.vectors("a b", n, covariance=[[1, sympy.sqrt(2)], [sympy.sqrt(2), 1]]), "semidefinite"),
+    (lambda p, n, W, x, y, t: p.vector("v", n, variance=1 - sympy.sqrt(2)), "not negative"),
     (lambda p, n, W, x, y, t: p.data("a", n), "fixed size"),
     (lambda p, n, W, x, y, t: p.data("a", p.dim("d", 2), values=[1, 0.5]), r"write Fraction\(1, 2\)"),
     (lambda p, n, W, x, y, t: p.param("V", n, n, a="half"), "not a rational number"),
