@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+#: Multiplications of one product that OpenBLAS's kernels for small matrices take, unpacked and on one thread.
+_UNPACKED = 1 << 19
+
 
 class Arrays:
     """numpy's arrays. A backend for another library overrides the methods that move data or differ in spelling.
@@ -50,6 +53,27 @@ class Arrays:
     def block(self, vectors: Sequence):
         """Return vectors as a block."""
         return vectors[0][None] if len(vectors) == 1 else np.stack(vectors)
+
+    def product(self, block, matrix, transposed: bool):
+        """Return the block of products of a dense matrix, or its transpose, with the vectors of a block.
+
+        Few columns times a large matrix should cost one pass over the matrix. BLAS packs it first, and its threads
+        wait for each other; slices small enough for its kernels without packing are several times faster.
+        """
+        rows, cols = matrix.shape
+        step = _UNPACKED // (cols * len(block))
+        if len(block) == 1 or step < 8 or rows < 4 * step:
+            return block @ (matrix if transposed else matrix.T)
+        if transposed:
+            out = np.zeros((len(block), cols), matrix.dtype)
+            for i in range(0, rows, step):
+                out += block[:, i : i + step] @ matrix[i : i + step]
+            return out
+        columns = np.ascontiguousarray(block.T)
+        out = np.empty((len(block), rows), matrix.dtype)
+        for i in range(0, rows, step):
+            out[:, i : i + step] = (matrix[i : i + step] @ columns).T
+        return out
 
     def is_array(self, x) -> bool:
         """Whether ``x`` is an array of at least one axis, not a number."""

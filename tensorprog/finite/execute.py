@@ -53,7 +53,7 @@ class GaussianMatrix:
         if hasattr(self._core, "apply"):
             out = self._core.apply(block, transposed)
         else:
-            out = block @ (self._core if transposed else self._core.T)
+            out = self.arrays.product(block, self._core, transposed)
         if self.std != 1.0:
             out *= self.std
         if self.mean:
@@ -65,12 +65,12 @@ class GaussianMatrix:
 class DenseMatrix:
     """A matrix by its entries."""
 
-    def __init__(self, entries):
-        self.entries = entries
+    def __init__(self, arrays: Arrays, entries):
+        self.arrays, self.entries = arrays, entries
 
     def apply(self, block, transposed: bool):
         """Return the block of products with the vectors of a block."""
-        return block @ (self.entries if transposed else self.entries.T)
+        return self.arrays.product(block, self.entries, transposed)
 
 
 class LowRankMatrix:
@@ -266,7 +266,7 @@ def _(step, env: Env):
             g *= gradient
         gradients.append(env.arrays.numpy(g))
     direction = np.asarray(rule.direction(gradients, env.at(line.eps)), env.draws.dtype)
-    return (DenseMatrix(env.arrays.of(np.multiply(direction, coef, out=direction))),)
+    return (DenseMatrix(env.arrays, env.arrays.of(np.multiply(direction, coef, out=direction))),)
 
 
 def semidefinite_cholesky(covariance: np.ndarray) -> np.ndarray | None:

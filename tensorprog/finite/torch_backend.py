@@ -63,6 +63,9 @@ class TorchArrays(Arrays):
     def block(self, vectors: Sequence):
         return vectors[0][None] if len(vectors) == 1 else self._torch.stack(tuple(vectors))
 
+    def product(self, block, matrix, transposed: bool):
+        return block @ (matrix if transposed else matrix.T)
+
     def dot(self, x, y) -> float:
         return float(self._torch.dot(x, y))
 

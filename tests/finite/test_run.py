@@ -11,6 +11,7 @@ import pytest
 from tensorprog.errors import MissingExtraError, NotCoveredError, ProgramError, RunError
 from tensorprog.exponents.scale import Scale
 from tensorprog.finite import draws as draws_module
+from tensorprog.finite.arrays import Arrays
 from tensorprog.finite.draws import Draws, fill_normal
 from tensorprog.finite.execute import execute, semidefinite_cholesky
 from tensorprog.finite.numpy_backend import run
@@ -135,6 +136,19 @@ def test_results_do_not_depend_on_the_order_of_lines():
         one, two = (run(p, 40, 7, keep="all", method=method) for p in (w.program, shuffled))
         np.testing.assert_allclose(one["a"], two["a"], rtol=1e-12)
         assert one["s"] == pytest.approx(two["s"], rel=1e-10)
+
+
+@pytest.mark.parametrize("dtype, rtol", [("float64", 1e-10), ("float32", 1e-3)])
+@pytest.mark.parametrize("shape", [(700, 900), (5000, 3), (3, 5000), (64, 64)])
+def test_products_in_slices(shape, dtype, rtol):
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal(shape).astype(dtype)
+    for k in (1, 2, 5, 40):
+        x, y = (rng.standard_normal((k, size)).astype(dtype) for size in shape[::-1])
+        for block, transposed, want in ((x, False, x @ matrix.T), (y, True, y @ matrix)):
+            got = Arrays(dtype).product(block, matrix, transposed)
+            assert got.dtype == dtype
+            np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
 
 
 def test_common_random_numbers_across_variances():
