@@ -189,30 +189,56 @@ def test_explain(capsys):
 
 # -------------------------------------------------------------------------------------------------- confirm
 
-QUICK = ("--widths", "16,32,64,128,256", "--seeds", "4", "--steps", "2")
+NTP = ("confirm", "mlp", "--set", "depth=1", "--parametrization", "ntp", "--steps", "1")
+SIZES = ("--widths", "64,128,256,512,1024,2048,4096,8192", "--seeds", "64")
+SMALL = ("--widths", "16,32,64,128", "--seeds", "2")
 
 
 def test_confirm_json(capsys):
-    data = answer(capsys, "confirm", "mlp", "--set", "depth=1", "--optimizer", "sgd", *QUICK, status=0)
+    data = answer(capsys, *NTP, *SIZES)
     assert data["verdict"] == "confirmed"
+    assert {"h1@0", "Uh1@1", "Df@1"} <= {check["what"] for check in data["checks"]}
     for check in data["checks"]:
         assert {"what", "predicted", "measured", "low", "high", "verdict"} <= set(check)
+        assert_rationals(check["predicted"])
+
+
+def test_a_wrong_prediction_is_refuted_with_status_1(capsys, monkeypatch):
+    from tensorprog.finite import network
+
+    def wrongly(*args, **options):
+        return confirm(*args, wrong={"h1@0": Fraction(1, 2)}, **options)
+
+    confirm = network.confirm
+    monkeypatch.setattr(network, "confirm", wrongly)
+    status, out, _ = run(capsys, *NTP, *SIZES)
+    assert status == 1
+    assert out.splitlines()[-1].startswith("refuted: ")
+    assert "h1@0: " in out, "what is refuted has its reason"
+
+
+def test_too_few_runs_are_inconclusive_with_status_3(capsys):
+    assert answer(capsys, *NTP, *SMALL, status=3)["verdict"] == "inconclusive"
+
+
+def test_confirm_without_a_parametrization_confirms_the_derived_one(capsys):
+    _, out, _ = run(capsys, "confirm", "mlp", "--set", "depth=1", "--optimizer", "adam", "--steps", "1", *SMALL)
+    assert out.startswith("the derived µP, adam")
+    assert max(map(len, out.splitlines())) <= 120
 
 
 def test_confirm_goes_on_from_finished_runs(capsys, folder):
-    words = ("confirm", "mlp", "--set", "depth=1", *QUICK, "--out", "runs.jsonl")
-    first = answer(capsys, *words)
+    words = (*NTP, *SMALL, "--out", "runs.jsonl")
+    first = answer(capsys, *words, status=3)
     size = (folder / "runs.jsonl").stat().st_size
     assert size
-    assert answer(capsys, *words) == first
+    assert answer(capsys, *words, status=3) == first
     assert (folder / "runs.jsonl").stat().st_size == size, "nothing was run again"
 
 
-def test_confirm_table(capsys):
-    status, out, _ = run(capsys, "confirm", "mlp", "--set", "depth=1", *QUICK)
-    assert status == 0
-    assert "confirmed" in out.splitlines()[-1]
-    assert max(map(len, out.splitlines())) <= 120
+def test_jobs_change_nothing(capsys):
+    alone = answer(capsys, *NTP, *SMALL, status=3)
+    assert answer(capsys, *NTP, *SMALL, "--jobs", "2", status=3) == alone
 
 
 # ---------------------------------------------------------------------------------------------- exit statuses
@@ -393,7 +419,7 @@ def test_a_closed_pipe_is_no_error():
 
 
 def test_ctrl_c_keeps_finished_runs(folder):
-    p = process("confirm", "mlp", "--seeds", "2000", "--widths", "64,128,256,512", "--out", "runs.jsonl", cwd=folder)
+    p = process(*NTP, "--seeds", "20000", "--widths", "64,128,256,512", "--out", "runs.jsonl", cwd=folder)
     runs = folder / "runs.jsonl"
     for _ in range(600):
         if p.poll() is not None or (runs.exists() and runs.stat().st_size):

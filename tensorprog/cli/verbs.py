@@ -227,10 +227,9 @@ def confirm(
         result = confirmed(program, subject, optimizer=optimizer, map=mapped, progress=sys.stderr.isatty(), **options)
     data = result.to_json()
     name = given if isinstance(given, str) else "the abc file" if given is not None else "the derived µP"
-    rows = [check.cells() for check in result.checks]
-    head = ("what", "predicted", "measured", "99% interval", "verdict", "reason")
-    if not any(row[-1] for row in rows):
-        head, rows = head[:-1], [row[:-1] for row in rows]
+    head = ("what", "predicted", "measured", "99% interval", "verdict")
+    rows = [check.cells()[: len(head)] for check in result.checks]
+    reasons = [f"{c['what']}: {c['reason']}" for c in data["checks"] if c["verdict"] == "refuted"]
     colours = {"confirmed": None, "refuted": "bold red", "inconclusive": "yellow"}
     counts = [f"{sum(c['verdict'] == v for c in data['checks'])} {v}" for v in colours]
     verdict = data["verdict"]
@@ -239,8 +238,9 @@ def confirm(
         [
             f"{name}, {optimizer}: exponents of n, predicted and measured",
             "",
-            table(head, rows, style=lambda row: colours.get(row[4])),
+            table(head, rows, style=lambda row: colours.get(row[-1])),
             "",
+            *reasons,
             f"{verdict}: {', '.join(counts)}",
         ],
         STATUS_OF_VERDICT[verdict],
