@@ -30,13 +30,14 @@ def stream(entropy: tuple[int, ...], key: tuple[int, ...]) -> np.random.Generato
 
 
 @lru_cache(maxsize=1)
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
+    """Return the threads that share large array work, one a core."""
     return ThreadPoolExecutor(os.cpu_count() or 1)
 
 
 def fork_safe() -> None:
     """Forget the thread pool: threads do not survive a fork."""
-    _pool.cache_clear()
+    pool.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -58,7 +59,7 @@ def fill_normal(out: np.ndarray, entropy: tuple[int, ...], key: tuple[int, ...])
 
     blocks = -(-flat.size // _BLOCK)
     if blocks > 1:
-        list(_pool().map(fill, range(blocks)))
+        list(pool().map(fill, range(blocks)))
     elif blocks:
         fill(0)
     return out

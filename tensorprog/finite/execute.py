@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.arrays import Arrays
-from tensorprog.finite.draws import Draws
+from tensorprog.finite.draws import Draws, pool
 from tensorprog.interp.rules import Rules
 from tensorprog.program.instructions import (
     Constant,
@@ -35,6 +36,9 @@ execute = Rules("execute")
 
 #: Blocks of products are cut so that input and output stay below this many numbers.
 _LARGEST_BLOCK = 1 << 26
+
+#: Entries of an entrywise update that are formed at a time.
+_TILE = 1 << 14
 
 
 # ------------------------------------------------------------------------------------------------ matrices
@@ -256,17 +260,26 @@ def _(step, env: Env):
         weights = rule.linear_weights(len(line.pairs) - 1)
         terms = [(float(w) * coef * gradient, *uv) for w, uv in zip(weights, blocks, strict=True) if uv is not None]
         return (LowRankMatrix([term for term in terms if term[0]] or terms[:1]),)
-    gradients = []
-    for uv in blocks:
-        if uv is None:
-            gradients.append(np.zeros(env.shape(line.out), env.draws.dtype))
-            continue
-        g = uv[0].T @ uv[1]
-        if gradient != 1.0:
-            g *= gradient
-        gradients.append(env.arrays.numpy(g))
-    direction = np.asarray(rule.direction(gradients, env.at(line.eps)), env.draws.dtype)
-    return (DenseMatrix(env.arrays, env.arrays.of(np.multiply(direction, coef, out=direction))),)
+    return (DenseMatrix(env.arrays, env.arrays.of(_entrywise(env, line, blocks, gradient, coef))),)
+
+
+def _entrywise(env: Env, line: Outer, blocks, gradient: float, coef: float) -> np.ndarray:
+    """Return ``coef * Q(G_0, ..., G_t)`` for an entrywise rule, formed in tiles that stay in cache."""
+    rows, cols = env.shape(line.out)
+    dtype = env.draws.dtype
+    factors = [None if uv is None else (gradient * env.arrays.numpy(uv[0]).T, env.arrays.numpy(uv[1])) for uv in blocks]
+    eps, tall = env.at(line.eps), max(1, _TILE // cols)
+    out = np.empty((rows, cols), dtype)
+
+    def fill(start: int) -> None:
+        here = slice(start, min(start + tall, rows))
+        tiles = [np.zeros((here.stop - start, cols), dtype) if uv is None else uv[0][here] @ uv[1] for uv in factors]
+        np.multiply(line.rule.direction(tiles, eps), coef, out=out[here])
+
+    starts = range(0, rows, tall)
+    # the tiles are independent and numpy lets go of the interpreter within each
+    deque(pool().map(fill, starts) if rows * cols > 1 << 18 else map(fill, starts), maxlen=0)
+    return out
 
 
 def semidefinite_cholesky(covariance: np.ndarray) -> np.ndarray | None:

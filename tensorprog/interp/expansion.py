@@ -137,12 +137,6 @@ def _parity(fn, order: int, inside: Sequence[Term]) -> tuple[int, tuple]:
 
 
 def _nonzero_at_zero(fn) -> bool:
-    taylor = getattr(fn, "taylor", None)
-    if taylor is not None:
-        return bool(taylor[0])
-    degree = getattr(fn, "degree", None)
-    if degree is not None:
-        return degree == 0 and getattr(fn, "parity", None) != "odd"
     return bool(getattr(fn, "value_at_zero_nonzero", True))
 
 

@@ -99,10 +99,10 @@ def test_a_matrix_with_a_mean_and_a_constant_one():
 def test_numbers_do_not_depend_on_the_number_of_threads(monkeypatch):
     size = 3 * draws_module._BLOCK + 17
     wide = fill_normal(np.empty(size), (1, 2), (3,))
-    draws_module._pool.cache_clear()
+    draws_module.pool.cache_clear()
     monkeypatch.setattr(draws_module.os, "cpu_count", lambda: 1)
     assert (fill_normal(np.empty(size), (1, 2), (3,)) == wide).all()
-    draws_module._pool.cache_clear()
+    draws_module.pool.cache_clear()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -13,8 +13,8 @@ BETAS = (0.9, 0.999)
 
 def adam(gradients: Sequence[np.ndarray], eps: float) -> np.ndarray:
     """Return Adam's direction from all gradients so far."""
-    m, v = (discounted([g**k for g in gradients], beta) * (1 - beta) / (1 - beta ** len(gradients))
-            for k, beta in zip((1, 2), BETAS, strict=True))
+    m, v = (discounted(gs, beta) * ((1 - beta) / (1 - beta ** len(gradients)))
+            for gs, beta in zip((gradients, [g * g for g in gradients]), BETAS, strict=True))
     return over(m, np.sqrt(v) + eps)
 
 
