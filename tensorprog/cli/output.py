@@ -29,12 +29,14 @@ def write(answer: Answer, as_json: bool) -> None:
         sys.stdout.flush()
         return
     console = console_on(sys.stdout)
-    for part in answer.people:
-        if isinstance(part, str):
-            # a person's text as it stands: no markup, no wrapping of lines that are to be copied
-            console.print(part, markup=False, highlight=False, soft_wrap=True)
-        else:
-            console.print(part)
+    with console.capture() as printed:
+        for part in answer.people:
+            if isinstance(part, str):
+                # a text stands as it is: no markup, and no breaking of lines that are to be copied
+                console.print(part, markup=False, highlight=False, soft_wrap=True)
+            else:
+                console.print(part)
+    sys.stdout.write("".join(line.rstrip() + "\n" for line in printed.get().splitlines()))
     sys.stdout.flush()
 
 
