@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tensorprog.finite.draws import spread
+
 #: Multiplications of one product that OpenBLAS's kernels for small matrices take, unpacked and on one thread.
 _UNPACKED = 1 << 19
 
@@ -64,15 +66,24 @@ class Arrays:
         step = _UNPACKED // (cols * len(block))
         if len(block) == 1 or step < 8 or rows < 4 * step:
             return block @ (matrix if transposed else matrix.T)
-        if transposed:
-            out = np.zeros((len(block), cols), matrix.dtype)
-            for i in range(0, rows, step):
-                out += block[:, i : i + step] @ matrix[i : i + step]
-            return out
         columns = np.ascontiguousarray(block.T)
-        out = np.empty((len(block), rows), matrix.dtype)
-        for i in range(0, rows, step):
-            out[:, i : i + step] = (matrix[i : i + step] @ columns).T
+        out = np.zeros((len(block), cols) if transposed else (len(block), rows), matrix.dtype)
+
+        def sums(start: int):
+            part = np.zeros_like(out)
+            for i in range(start, min(start + share, rows), step):
+                part += block[:, i : i + step] @ matrix[i : i + step]
+            return part
+
+        def rows_from(start: int) -> None:
+            for i in range(start, min(start + share, rows), step):
+                out[:, i : i + step] = (matrix[i : i + step] @ columns).T
+
+        # a fixed number of shares: the order of summation does not depend on the number of threads
+        share = -(-rows // (4 * step)) * step
+        for part in spread(sums if transposed else rows_from, range(0, rows, share)):
+            if part is not None:
+                out += part
         return out
 
     def is_array(self, x) -> bool:

@@ -35,6 +35,21 @@ def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1)
 
 
+def spread(function, items) -> list:
+    """Return ``function`` of every item, worked out on all cores under the caller's rules for overflow.
+
+    >>> spread(abs, [-1, 2])
+    [1, 2]
+    """
+    rules = np.geterr()  # numpy keeps them by thread
+
+    def task(item):
+        with np.errstate(**rules):
+            return function(item)
+
+    return list(pool().map(task, items))
+
+
 def fork_safe() -> None:
     """Forget the thread pool: threads do not survive a fork."""
     pool.cache_clear()
@@ -59,7 +74,7 @@ def fill_normal(out: np.ndarray, entropy: tuple[int, ...], key: tuple[int, ...])
 
     blocks = -(-flat.size // _BLOCK)
     if blocks > 1:
-        list(pool().map(fill, range(blocks)))
+        spread(fill, range(blocks))
     elif blocks:
         fill(0)
     return out

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.arrays import Arrays
-from tensorprog.finite.draws import Draws, pool
+from tensorprog.finite.draws import Draws, spread
 from tensorprog.interp.rules import Rules
 from tensorprog.program.instructions import (
     Constant,
@@ -268,17 +267,22 @@ def _entrywise(env: Env, line: Outer, blocks, gradient: float, coef: float) -> n
     rows, cols = env.shape(line.out)
     dtype = env.draws.dtype
     factors = [None if uv is None else (gradient * env.arrays.numpy(uv[0]).T, env.arrays.numpy(uv[1])) for uv in blocks]
+    rule: Any = line.rule
     eps, tall = env.at(line.eps), max(1, _TILE // cols)
     out = np.empty((rows, cols), dtype)
 
     def fill(start: int) -> None:
         here = slice(start, min(start + tall, rows))
         tiles = [np.zeros((here.stop - start, cols), dtype) if uv is None else uv[0][here] @ uv[1] for uv in factors]
-        np.multiply(line.rule.direction(tiles, eps), coef, out=out[here])
+        np.multiply(rule.direction(tiles, eps), coef, out=out[here])
 
     starts = range(0, rows, tall)
     # the tiles are independent and numpy lets go of the interpreter within each
-    deque(pool().map(fill, starts) if rows * cols > 1 << 18 else map(fill, starts), maxlen=0)
+    if rows * cols > 1 << 18:
+        spread(fill, starts)
+    else:
+        for start in starts:
+            fill(start)
     return out
 
 

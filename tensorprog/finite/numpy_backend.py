@@ -110,7 +110,7 @@ def run(program: Program, n: int, seed: int, *, values: Values | None = None, dt
     measured: dict[str, float] = {}
     with np.errstate(all="ignore"):
         for step, dying in zip(plan.steps, plan.dying, strict=True):
-            for line, x in zip(step, execute[step[0]](step, env), strict=True):
+            for line, x in zip(step, _results(step, env), strict=True):
                 env.value[line.out] = x
                 if isinstance(x, float):
                     kept[line.out], measured[line.out] = x, abs(x)
@@ -121,6 +121,14 @@ def run(program: Program, n: int, seed: int, *, values: Values | None = None, dt
             for name in dying:
                 del env.value[name]
     return Run(n, seed, "matrix-free" if lazy else "dense", kept, measured)
+
+
+def _results(step, env: Env):
+    try:
+        return execute[step[0]](step, env)
+    except OverflowError:
+        raise RunError(spell(step[0]), env.draws.n, "a power of n in this line is not a finite number",
+                       "use smaller exponents or a smaller width") from None
 
 
 def _names(program: Program, keep) -> frozenset[str]:
@@ -167,6 +175,11 @@ def _is_dense(program: Program, line: Any, sizes: Mapping[str, int]) -> bool:
     return not rule.linear and math.prod(matrix_shape(program, line.out, sizes)) > _CHEAP
 
 
+def is_dense(program: Program, n: int, method: str = "auto") -> bool:
+    """Return whether ``run`` forms all random matrices of a program at scale n."""
+    return not _matrix_free(program, schedule(program), program.sizes(n), method)
+
+
 def _maker(arrays: Arrays, draws: Draws, plan: Schedule, lazy: frozenset[str]):
     """Return the function that makes the standard normal matrix of a name: its entries, or a sampler of products."""
 
@@ -178,4 +191,4 @@ def _maker(arrays: Arrays, draws: Draws, plan: Schedule, lazy: frozenset[str]):
     return gaussian
 
 
-__all__ = ["METHODS", "Run", "run"]
+__all__ = ["METHODS", "Run", "is_dense", "run"]

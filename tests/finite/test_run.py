@@ -151,6 +151,20 @@ def test_products_in_slices(shape, dtype, rtol):
             np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
 
 
+def test_overflow_on_other_threads_is_no_warning():
+    matrix, block = np.full((1200, 1200), 1e300), np.full((4, 1200), 1e300)
+    block[0, 0] = -np.inf
+    for transposed in (False, True):
+        with np.errstate(all="ignore"):
+            assert not np.isfinite(Arrays().product(block, matrix, transposed)).any()
+    program = mlp(depth=2, batch=2, steps=1, rule=Adam())
+    values = mup(2, adam=True)
+    r = run(program, 600, 0, values=values | {"b[V]": Fraction(-50)}, method="dense")
+    assert r.size("f[0,0]") > 1e100
+    with pytest.raises(RunError, match="use smaller exponents"):
+        run(program, 600, 0, values=values | {"b[V]": Fraction(-200)})
+
+
 def test_common_random_numbers_across_variances():
     runs = []
     shared = Draws(64, 0)
