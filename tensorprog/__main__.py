@@ -6,9 +6,11 @@ Exit statuses: 0 done (and confirmed), 1 refuted, 2 bad usage or bad input, 3 in
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,22 +70,23 @@ def _run(words: list[str]) -> int:
     from tensorprog.cli.output import BAD_INPUT, DONE, complain
 
     for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a letter is no reason to fail
-        if hasattr(stream, "reconfigure"):
+        if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
     import typer
 
     from tensorprog.cli.app import app
 
     try:
-        act = typer.main.get_command(app).main(words, prog_name="tensorprog", standalone_mode=False)
+        act: Any = typer.main.get_command(app).main(words, prog_name="tensorprog", standalone_mode=False)
     except typer.Exit as stop:
         return stop.exit_code
     except Exception as error:
-        if not hasattr(error, "format_message"):  # only errors of usage have it, whichever click typer brings
+        said = getattr(error, "format_message", None)
+        if said is None:  # only errors of usage have it, whichever click typer brings
             raise
         context = getattr(error, "ctx", None)
         where = context.command_path if context is not None else "tensorprog"
-        complain(f"line {' '.join(['tensorprog', *words])}: {error.format_message()}\n  fix: see {where} --help")
+        complain(f"line {' '.join(['tensorprog', *words])}: {said()}\n  fix: see {where} --help")
         return BAD_INPUT
     return act() if callable(act) else DONE
 

@@ -5,6 +5,7 @@ Needs ``pip install 'tensorprog[plot]'``.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -105,13 +106,13 @@ def exponents(result: Confirmation, *, ax: Axes | None = None) -> Axes:
         ['x']
     """
     ax = ax if ax is not None else _new_axes()
-    rows = [c for c in result.checks if c.predicted is not None and c.fit.slope == c.fit.slope]
-    for y, c in enumerate(rows):
+    rows = [(c, float(c.predicted)) for c in result.checks if c.predicted is not None and math.isfinite(c.fit.slope)]
+    for y, (c, predicted) in enumerate(rows):
         colour = _COLOURS[c.verdict]
         ax.plot([c.fit.low, c.fit.high], [y, y], "-", color=colour, linewidth=1.5)
         ax.plot([c.fit.slope], [y], "o", color=colour, markersize=4)
-        ax.plot([float(c.predicted)] * 2, [y - 0.35, y + 0.35], "-", color="0.4", linewidth=2, zorder=0)  # pyright: ignore
-    ax.set_yticks(range(len(rows)), [c.what for c in rows])
+        ax.plot([predicted] * 2, [y - 0.35, y + 0.35], "-", color="0.4", linewidth=2, zorder=0)
+    ax.set_yticks(range(len(rows)), [c.what for c, _ in rows])
     ax.invert_yaxis()
     ax.set_xlabel("exponent of n")
     return ax
@@ -121,7 +122,7 @@ def _one_program(sweep: Sweep, program: str | None) -> tuple[str, list[str]]:
     first = next(iter(sweep.records.values()), {})
     if program is None and len(first) == 1:
         program = next(iter(first))
-    if program not in first:
+    if program is None or program not in first:
         near = ", ".join(first)
         raise RunError("coordinate_check", program, "which program of the sweep?", f"use program= one of {near}")
     return program, list(first[program])

@@ -107,6 +107,13 @@ def test_every_check_of_ci_is_named_in_contributing():
         assert command in said
 
 
+def test_ci_runs_the_commands_of_the_readme():
+    script = (ROOT / ".ci" / "run").read_text()
+    first, second = re.findall(r"^\$ (pip install .*)$", (ROOT / "README.md").read_text(), re.M)[:2]
+    for command in (*first.split(" && ")[1:], second.split(" && ")[1]):
+        assert f"{command}\n" in script
+
+
 def test_the_ci_script_is_valid_bash():
     assert subprocess.run(["bash", "-n", str(ROOT / ".ci" / "run")]).returncode == 0
 
