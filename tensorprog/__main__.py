@@ -88,7 +88,7 @@ def _run(words: list[str]) -> int:
         where = context.command_path if context is not None else "tensorprog"
         complain(f"line {' '.join(['tensorprog', *words])}: {said()}\n  fix: see {where} --help")
         return BAD_INPUT
-    return act() if callable(act) else DONE
+    return DONE if act is None or isinstance(act, int) else act()  # help and --version are done already
 
 
 def _value_of(words: Sequence[str], option: str) -> str | None:
