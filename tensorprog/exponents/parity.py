@@ -73,6 +73,16 @@ def _insert(space: Space, todo: list[int]) -> Space:
             if thin:
                 rows = [row for row in rows if row.bit_count() > 2]
                 todo += thin
+            tails: dict[int, int] = {}
+            for row in rows:
+                tail = row ^ 1 << (row.bit_length() - 1)
+                if tail in tails:
+                    # rows that differ in their pivots only: their sum, popped first, makes the pivots one class
+                    twin = tails[tail]
+                    rows = [other for other in rows if other not in (row, twin)]
+                    todo += [twin, row ^ twin]
+                    break
+                tails[tail] = row
             continue
         # one bit: its whole class becomes units; two: their classes become one
         touched = [c for c in classes if c & v]
