@@ -188,11 +188,11 @@ class _Clock:
     def map(self, function, jobs):
         """Apply ``function`` to all jobs and yield the results."""
         before = time.monotonic()
-        for (n, seed), sizes in self._map(function, jobs):
+        for records in self._map(function, jobs):
             now = time.monotonic()
-            self._seconds[n] = now - before
+            self._seconds[records[0][0][0]] = (now - before) / len(records)
             before = now
-            yield (n, seed), sizes
+            yield records
 
 
 class _Plan:
@@ -211,15 +211,20 @@ class _Plan:
         """Add the largest round that fits in the remaining seconds; False if none does."""
         if self._given or remaining <= 0:
             return False
-        top = max(self.seeds)
-        least = min(self.seeds.values())
+        top, least = max(self.seeds), min(self.seeds.values())
+        # every width gets the same time: thousands of seeds where they are cheap, a few more where they are not
+        share = remaining / 2 / (len(self.seeds) + 1)
+        more = {} if self._seed_count else {
+            n: min(k + int(share / max(self.seconds.get(n, share), 1e-5)), _MOST_SEEDS) for n, k in self.seeds.items()
+        }
         wider = {} if self._fixed_widths or 2 * top > self._widest else {2 * top: least}
-        more = {} if self._seed_count else {n: min(2 * k, _MOST_SEEDS) for n, k in self.seeds.items()}
-        for change in ({**more, **wider}, more, wider):
-            if change and change != self.seeds and self._cost(change) <= remaining:
-                self.seeds.update(change)
-                return True
-        return False
+        if wider and self._cost(wider) > max(share, remaining / 3):
+            wider = {}
+        change = {n: k for n, k in {**more, **wider}.items() if k > self.seeds.get(n, 0)}
+        if not change or self._cost(change) > remaining:
+            return False
+        self.seeds.update(change)
+        return True
 
     def _cost(self, change: Mapping[int, int]) -> float:
         top = max(self.seconds, default=1)

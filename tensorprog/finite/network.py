@@ -17,6 +17,7 @@ from tensorprog.scaling.derive import Derived, derive, first_blowup, watched
 
 #: What is measured, and how it is written in tables: h1@0 (value), Dh1@2 (change since step 0), Uh1@2 (the part of it
 #: that is the weight's own update), dh1@1 (gradient).
+KINDS = ("value", "increment", "update", "gradient")
 PREFIX = {"value": "", "increment": "D", "update": "U", "gradient": "d", "initial": "W"}
 
 
@@ -39,7 +40,7 @@ class Predictions:
 
 
 def predict(network: Program, parametrization=None, *, optimizer=None, steps: int = 3, batch: int = 2,
-            lr: Fraction = Fraction(1), kinds: Iterable[str] = ("value", "increment", "update", "gradient")) -> Predictions:
+            lr: Fraction = Fraction(1), kinds: Iterable[str] = KINDS) -> Predictions:
     """Return the predicted exponent of every activation, change, update and gradient at steps 0 to ``steps``.
 
     Args:
@@ -115,7 +116,8 @@ def confirm(network: Program, parametrization=None, *, optimizer=None, steps: in
     exponents = dict(told.exponents)
     for label, e in (wrong or {}).items():
         if label not in exponents:
-            raise RunError(label, label, "nothing is predicted of this", "name one of: " + ", ".join(list(exponents)[:8]))
+            raise RunError(label, label, "nothing is predicted of this",
+                           "name one of: " + ", ".join(list(exponents)[:8]))
         exponents[label] = Fraction(e)
     return confirm_exponents(told.trajectory.program, exponents, groups=told.groups, values=told.values, widths=widths,
                              seeds=seeds, path=path, map=map, progress=progress, budget=budget, dtype=dtype,

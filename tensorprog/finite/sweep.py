@@ -17,7 +17,8 @@ from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.draws import Draws
 from tensorprog.finite.fit import ExponentFit, fit_exponent
-from tensorprog.finite.numpy_backend import run
+from tensorprog.finite.numpy_backend import is_dense, run
+from tensorprog.finite.replicates import batch_size, run_replicates
 from tensorprog.program.instructions import MatrixType
 from tensorprog.program.program import Program
 
@@ -102,35 +103,66 @@ def sweep(programs: Programs, widths: Iterable[int], seeds: int | Iterable[int] 
     for key, sizes in (known or {}).items():
         if key not in book.records:
             book.add(key, sizes)
-    jobs = [_Job(programs, labels, settings, n, s) for n, s in wanted if (n, s) not in book.records]
+    todo = [key for key in wanted if key not in book.records]
+    jobs = [_Job(programs, labels, settings, *part) for part in _batches(programs, settings, todo)]
     results = map(_measure, jobs)
-    for key, sizes in _shown(results, len(jobs)) if progress else results:
-        book.add(key, sizes)
+    for records in _shown(results, [len(job.seeds) for job in jobs]) if progress else results:
+        for key, sizes in records:
+            book.add(key, sizes)
     return Sweep({key: book.records[key] for key in wanted})
+
+
+#: Fewer replicates at once than this are run one by one.
+_WORTH_IT = 4
 
 
 @dataclass(frozen=True)
 class _Job:
-    """All programs at one width and seed; plain data, so that it can go to another process."""
+    """All programs at one width and some seeds; plain data, so that it can go to another process."""
 
     programs: Programs
     labels: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, Any]
     n: int
-    seed: int
+    seeds: tuple[int, ...]
+    together: bool
 
 
-def _measure(job: _Job):
-    draws = Draws(job.n, job.seed, job.settings["dtype"], data_seed=job.settings["data_seed"],
-                  cache=len(job.programs) > 1)
-    out = {}
+def _batches(programs: Programs, settings: Mapping[str, Any], todo: Sequence[tuple[int, int]]):
+    """Return the jobs (n, seeds, together): several seeds at once where a run would be dense and small.
+
+    Whether a width is run together depends on the programs only, so that a resumed sweep rounds as an unbroken one.
+    """
+    by_width: dict[int, list[int]] = {}
+    for n, seed in todo:
+        by_width.setdefault(n, []).append(seed)
+    for n, seeds in by_width.items():
+        size = 1
+        if settings["backend"] == "numpy" and all(is_dense(p, n, settings["method"]) for p, _ in programs.values()):
+            size = min(batch_size(p, n) for p, _ in programs.values())
+        together = size >= _WORTH_IT
+        step = size if together else 1
+        yield from ((n, tuple(seeds[i : i + step]), together) for i in range(0, len(seeds), step))
+
+
+def _measure(job: _Job) -> list:
+    """Return ((n, seed), sizes) of every seed of a job."""
+    kind, data_seed = job.settings["dtype"], job.settings["data_seed"]
+    draws = [Draws(job.n, s, kind, data_seed=data_seed, cache=len(job.programs) > 1) for s in job.seeds]
+    out: list[dict] = [{} for _ in draws]
     for label, (program, values) in job.programs.items():
-        r = run(program, job.n, job.seed, values=values, draws=draws, **job.settings)
-        out[label] = {
-            what: _rms([r.size(x) for x in names if x in program]) for what, names in job.labels.items()
-            if any(x in program for x in names)
-        }
-    return (job.n, job.seed), out
+        if not job.together:
+            r = run(program, job.n, job.seeds[0], values=values, draws=draws[0], **job.settings)
+            found = [r.sizes]
+        else:
+            sizes = run_replicates(program, job.n, job.seeds, values=values, draws=draws)
+            found = [{name: float(x[i]) for name, x in sizes.items()} for i in range(len(draws))]
+        for mine, sizes in zip(out, found, strict=True):
+            mine[label] = {
+                what: _rms([sizes[x] for x in names if x in program]) for what, names in job.labels.items()
+                if any(x in program for x in names)
+            }
+    return [((job.n, seed), sizes) for seed, sizes in zip(job.seeds, out, strict=True)]
 
 
 def _rms(sizes: Sequence[float]) -> float:
@@ -217,7 +249,11 @@ class _Book:
             os.fsync(file.fileno())
 
 
-def _shown(results: Iterable, total: int) -> Iterable:
-    from rich.progress import track
+def _shown(results: Iterable, steps: Sequence[int]) -> Iterable:
+    from rich.progress import Progress
 
-    return track(results, "runs", total=total)
+    with Progress() as bar:
+        task = bar.add_task("runs", total=sum(steps))
+        for step, records in zip(steps, results, strict=False):
+            bar.advance(task, step)
+            yield records

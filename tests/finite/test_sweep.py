@@ -16,6 +16,7 @@ import pytest
 import tensorprog
 from tensorprog.errors import RunError
 from tensorprog.finite.numpy_backend import run
+from tensorprog.finite.replicates import run_replicates
 from tensorprog.finite.sweep import sweep
 
 from .standins import mlp, mup, standard
@@ -48,7 +49,7 @@ def test_a_sweep_is_resumed_and_extended(tmp_path):
 
     def counting(function, jobs):
         for job in jobs:
-            calls.append((job.n, job.seed))
+            calls.extend((job.n, seed) for seed in job.seeds)
             yield function(job)
 
     second = sweep(PROGRAMS, [16, 32], 3, measure=NAMES, path=path, map=counting)
@@ -119,11 +120,12 @@ from tensorprog.finite.sweep import sweep
 def slow(function, jobs):
     for job in jobs:
         with open(sys.argv[2], "a") as log:
-            log.write(f"{job.n} {job.seed}\\n")
+            log.write(f"{job.n} {job.seeds[0]}\\n")
         time.sleep(0.02)
         yield function(job)
 
-sweep({"mup": (mlp(depth=2, batch=2, steps=1), mup(2))}, [16, 32], 20, measure=["f[1,0]"], path=sys.argv[1], map=slow)
+sweep({"mup": (mlp(depth=2, batch=2, steps=1), mup(2))}, [16, 32], 20, measure=["f[1,0]"], path=sys.argv[1], map=slow,
+      method="matrix-free")  # one replicate a job
 """
 
 
@@ -153,5 +155,16 @@ def test_a_killed_sweep_loses_nothing_and_repeats_nothing(tmp_path):
     assert sorted(keys) == [(n, s) for n in (16, 32) for s in range(20)], "every result once"
     started = log.read_text().splitlines()
     assert len(started) <= 40 + 2, "only the run that was killed is run again"
-    values = sweep({"mup": (mlp(depth=2, batch=2, steps=1), mup(2))}, [16], 1, measure=["f[1,0]"]).records[16, 0]
+    values = sweep({"mup": (mlp(depth=2, batch=2, steps=1), mup(2))}, [16], 1, measure=["f[1,0]"],
+                   method="matrix-free").records[16, 0]
     assert json.loads(lines[1])["sizes"] == values
+
+
+def test_replicates_at_once_are_the_runs_one_by_one():
+    for program, values in PROGRAMS.values():
+        together = run_replicates(program, 16, [3, 5, 8], values=values)
+        for i, seed in enumerate((3, 5, 8)):
+            alone = run(program, 16, seed, values=values, method="dense").sizes
+            assert set(alone) == set(together)
+            for name, size in alone.items():
+                assert together[name][i] == pytest.approx(size, rel=1e-9, abs=1e-14), name
