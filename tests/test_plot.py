@@ -9,6 +9,7 @@ import tensorprog as tp
 from tensorprog import plot
 from tensorprog.errors import RunError
 from tensorprog.finite.confirm import confirm_exponents
+from tensorprog.finite.fit import Verdict
 from tensorprog.finite.sweep import sweep
 
 
@@ -44,7 +45,8 @@ def test_it_draws_on_the_axes_it_is_given(confirmation):
     before = len(ax.get_lines())
     assert plot.coordinate_check(confirmation, ["x"], ax=ax) is ax
     assert len(ax.get_lines()) == before + 2
-    assert plot.exponents(confirmation, ax=ax) is ax
+    fresh = plot.exponents(confirmation)
+    assert plot.exponents(confirmation, ax=fresh) is fresh
 
 
 def test_a_sweep_of_several_programs_needs_a_name(program):
@@ -60,7 +62,8 @@ def test_an_unknown_label_is_an_error(confirmation):
 
 
 def test_colours_say_the_verdict(program):
-    sizes = {"widths": (64, 128, 256, 512), "seeds": 16}
-    wrong = confirm_exponents(program, {"s": Fraction(1, 2), "x": Fraction(1, 2)}, **sizes)
+    sizes = {"widths": (64, 128, 256, 512, 1024), "seeds": 32}
+    wrong = confirm_exponents(program, {"s": Fraction(1, 2), "x": Fraction(1)}, **sizes)
+    assert wrong["x"].verdict is Verdict.REFUTED
     colours = [line.get_color() for line in plot.exponents(wrong).get_lines() if line.get_marker() == "o"]
     assert colours[1] == "tab:red"
