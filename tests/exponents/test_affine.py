@@ -15,7 +15,7 @@ NAMES = ("a[W]", "b[W]", "alpha")
 rationals = st.fractions(min_value=-3, max_value=3, max_denominator=6)
 #: An affine form as a plain mapping: symbol -> coefficient, "" the constant.
 plains = st.dictionaries(st.sampled_from(("", *NAMES)), rationals)
-points = st.fixed_dictionaries({name: rationals for name in NAMES})
+points = st.fixed_dictionaries(dict.fromkeys(NAMES, rationals))
 
 
 def affine(plain) -> Affine:
@@ -77,8 +77,8 @@ def test_scales_are_a_group_and_the_exponent_is_a_homomorphism(x, y, point):
     assert (x**3).exponent(GROWTH, point) == 3 * x.exponent(GROWTH, point)
     assert (x * y).at(SIZES, point) == pytest.approx(x.at(SIZES, point) * y.at(SIZES, point), rel=1e-12)
     assert x * y == y * x and x / x == ONE and x * ONE == x and x * x**-1 == ONE
-    assert -(-x) == x and (-x).number == -x.number
-    assert {s for s in (x * y).symbols} <= {*x.symbols, *y.symbols}
+    assert -1 * -x == x and (-x).number == -x.number
+    assert set((x * y).symbols) <= {*x.symbols, *y.symbols}
 
 
 def test_fixed_axes_do_not_count_and_ask_for_nothing():
