@@ -35,7 +35,7 @@ class Scale:
         """Return an int, a Fraction, an exact sympy number or a Scale as a Scale; refuses floats."""
         if isinstance(x, Scale):
             return x
-        if isinstance(x, bool) or isinstance(x, float):
+        if isinstance(x, bool | float):
             raise TypeError(f"coefficients are exact: write {Fraction(x).limit_denominator(10**6)!r}, not {x!r}")
         if isinstance(x, int | Fraction):
             return Scale(Fraction(x))

@@ -180,7 +180,8 @@ def _(batch: _Batch, line: Outer):
 
     if line.rule.linear:
         weights = line.rule.linear_weights(len(line.pairs) - 1)
-        flat = [(float(w) * coef * gradient, u, v) for w, pairs in zip(weights, line.pairs, strict=True) for u, v in pairs]
+        flat = [(float(w) * coef * gradient, u, v)
+                for w, pairs in zip(weights, line.pairs, strict=True) for u, v in pairs]
         scale = np.array([w for w, _, _ in flat], batch.dtype)
         return _Factors(block([u for _, u, _ in flat]) * scale[:, None], block([v for _, _, v in flat]))
     rows, cols = matrix_shape(batch.program, line.out, batch.sizes)

@@ -22,7 +22,7 @@ def torch_arrays(dtype: str, device: str = "cpu") -> Arrays:
         RunError: if the device does not exist.
     """
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # an extra
     except ImportError:
         raise MissingExtraError.of("torch", "torch", "run(..., backend='torch')") from None
     try:
@@ -39,7 +39,7 @@ class TorchArrays(Arrays):
     name = "torch"
 
     def __init__(self, dtype: str, device: str):
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]  # an extra
 
         super().__init__(dtype)
         self._torch, self._device, self._type = torch, device, getattr(torch, str(self.dtype))

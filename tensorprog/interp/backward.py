@@ -125,7 +125,7 @@ def _monomials(poly: Poly, args: Sequence[str | None]) -> list[Product]:
 
 @backward(Moment)
 def _moment(self: Backward, line: Moment, g: str) -> None:
-    dim = self.source.type_of(line.args[0]).dim
+    dim = self.source.dim_of(line.args[0])
     if not line.mean:
         coef = ONE
     elif dim.is_fixed:
@@ -133,8 +133,9 @@ def _moment(self: Backward, line: Moment, g: str) -> None:
     else:
         coef = Scale.power(dim.name, -1)
     for i, v in enumerate(line.args):
-        others = [self.value[a] for j, a in enumerate(line.args) if j != i]
-        if None in others:
+        values = [self.value[a] for j, a in enumerate(line.args) if j != i]
+        others = [x for x in values if x is not None]
+        if len(others) < len(values):
             continue
         if not others:
             others = [self.emit.constant(self.source.type_of(v), ONE)]

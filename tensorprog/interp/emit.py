@@ -38,8 +38,9 @@ class Emitter:
     def poly(self, out: str, products: Iterable[Product]) -> str | None:
         """Emit ``out = sum of products``; a single variable is returned as it is, without a line."""
         products = [(c, f) for c, f in products if not c.is_zero]
-        if not products:
-            return None
+        return self._poly(out, products) if products else None
+
+    def _poly(self, out: str, products: Sequence[Product]) -> str:
         if len(products) == 1 and products[0][0] == ONE and len(products[0][1]) == 1:
             return products[0][1][0]
         args = tuple(dict.fromkeys(f for _, factors in products for f in factors))
@@ -63,7 +64,8 @@ class Emitter:
 
     def moment(self, out: str, factors: Sequence[str | None], mean: bool) -> str | None:
         """Emit ``out = mean (or sum) of the product of factors``."""
-        return None if None in factors else self.program.add(Moment(out, tuple(factors), mean))
+        present = tuple(f for f in factors if f is not None)
+        return None if len(present) < len(factors) else self.program.add(Moment(out, present, mean))
 
     def inner(self, out: str, factors: Sequence[str], mean: bool) -> str:
         """Emit the contraction of a product in which some factors are scalars."""
@@ -71,7 +73,7 @@ class Emitter:
         scalars = tuple(f for f in factors if f not in vectors)
         name = out if not scalars else f"{out}.sum"
         s = self.program.add(Moment(name, tuple(vectors), mean))
-        return s if not scalars else self.poly(out, [(ONE, (s, *scalars))])
+        return s if not scalars else self._poly(out, [(ONE, (s, *scalars))])
 
     def constant(self, t: Type, value: Scale) -> str:
         """Return the constant vector or scalar of this value, emitted once."""

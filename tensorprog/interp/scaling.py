@@ -9,7 +9,7 @@ With ``aligned=True`` no parities are kept and every contraction counts as corre
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -52,6 +52,7 @@ from tensorprog.program.instructions import (
     MatrixType,
     Moment,
     Nonlin,
+    Normal,
     Outer,
     ScalarType,
     VectorType,
@@ -104,8 +105,8 @@ class Scaling:
         >>> p = Program()
         >>> n = p.dim("n")
         >>> W, x = p.matrix("W", n, n), p.vector("x", n)
-        >>> s = p.sum((W @ x) * x)
-        >>> Scaling(p).exponent(s.name)           # W x and x are independent: central limit
+        >>> s = p.sum((W @ x) * x).name           # W x and x are independent: central limit
+        >>> Scaling(p).exponent(s)
         Fraction(1, 2)
 
     Source: the symmetry argument is that of the Master Theorem's Gaussian families (Tensor Programs III, IVb).
@@ -176,6 +177,10 @@ class Scaling:
         state = self.states[name]
         return state if isinstance(state, tuple) else numeric(state)
 
+    def orthogonal(self, names: Iterable[str]) -> bool:
+        """Return whether two of the vectors are different one-hot data: then their product is zero."""
+        return len({self.onehot[a] for a in names if a in self.onehot}) > 1
+
     def odd(self, e: Fraction, bit: int) -> Term:
         """Return a fresh Gaussian of size n^e."""
         return Term(e) if self.aligned else Term(e, 1 << bit, NOTHING)
@@ -192,6 +197,7 @@ def _input(self: Scaling, line: Input):
         families = (Family(self.new_bit), Family(self.new_bit))
         if isinstance(law, Constant):
             return Gaussian(None, self.size(law.value), t.rows.growth, t.cols.growth, families)
+        assert isinstance(law, Normal)  # the program saw to it that a matrix has one of the two
         variance, mean = self.size(law.variance), self.size(law.mean)
         return Gaussian(None if variance is None else variance / 2, mean, t.rows.growth, t.cols.growth, families)
     if isinstance(t, ScalarType):
@@ -304,7 +310,7 @@ def _nonlin(self: Scaling, line: Nonlin):
     if isinstance(fn, Poly):
         args = [self.terms(a) for a in line.args]
         out = polynomial(fn, args, self.coefficient, growth)
-        self.reasons[line.out] = _largest(self, line, leading(out))
+        self.reasons[line.out] = _largest(self, line.args, fn, leading(out))
         return out if vector else leading(out)
     if vector:
         args = [self.terms(a) for a in line.args]
@@ -321,18 +327,18 @@ def _nonlin(self: Scaling, line: Nonlin):
     return scalar_value(fn, sizes)
 
 
-def _largest(self: Scaling, line: Nonlin, top: Fraction | None) -> Reason:
+def _largest(self: Scaling, args: Sequence[str], fn: Poly, top: Fraction | None) -> Reason:
     """Return which argument's monomial set the size of a polynomial."""
     if top is None:
         return Reason("zero")
-    for scale, powers in line.fn.terms:
-        present = [a for a, p in zip(line.args, powers, strict=True) if p]
-        sizes = [leading(self.terms(a)) for a in present]
-        if None in sizes:
+    for scale, powers in fn.terms:
+        present = [a for a, p in zip(args, powers, strict=True) if p]
+        sizes = [s for a in present if (s := leading(self.terms(a))) is not None]
+        if len(sizes) < len(present):
             continue
         e = self.coefficient(scale) + sum((s * p for s, p in zip(sizes, (p for p in powers if p), strict=True)), ZERO)
         if e == top:
-            return Reason("sum" if len(line.fn.terms) > 1 else "product", present[0] if present else "")
+            return Reason("sum" if len(fn.terms) > 1 else "product", present[0] if present else "")
     return Reason("sum")
 
 
@@ -344,18 +350,11 @@ def _moment(self: Scaling, line: Moment):
     for f in factors[1:-1]:
         head = product(head, f, growth)
     last = factors[-1] if len(factors) > 1 else numeric(ZERO)
-    if self._orthogonal(line.args):
+    if self.orthogonal(line.args):
         return None
     e, law = contract(head, last, growth)
     self.reasons[line.out] = Reason(law, line.args[0])
     return None if e is None else e - growth if line.mean else e
-
-
-def _orthogonal(self: Scaling, names) -> bool:
-    return len({self.onehot[a] for a in names if a in self.onehot}) > 1
-
-
-Scaling._orthogonal = _orthogonal
 
 
 # ------------------------------------------------------------------------------------------------ updates
@@ -387,7 +386,7 @@ class Update:
         for piece in self.pieces:
             u, v = (piece.cols, piece.rows) if line.transposed else (piece.rows, piece.cols)
             source = piece.source[0 if line.transposed else 1]
-            if scaling._orthogonal((source, line.vector)):
+            if scaling.orthogonal((source, line.vector)):
                 continue
             e, law = contract(v, x, d_in)
             if e is None or not u:
@@ -402,7 +401,7 @@ class Update:
 
 @scaling(Outer)
 def _outer(self: Scaling, line: Outer):
-    t = self.program.type_of(line.out)
+    rows, cols = (d.growth for d in self.program.axes_of(line.out))
     coef, gradient = self.coefficient(line.coef), self.coefficient(line.gradient)
     self.reasons[line.out] = Reason("update")
     pieces: list[Piece] = []
@@ -410,21 +409,21 @@ def _outer(self: Scaling, line: Outer):
         weights = line.rule.linear_weights(len(line.pairs) - 1)
         for weight, pairs in zip(weights, line.pairs, strict=True):
             pieces += [Piece(coef + gradient, self.states[u], self.states[v], (u, v)) for u, v in pairs if weight]
-        return Update(pieces, t.rows.growth, t.cols.growth)
+        return Update(pieces, rows, cols)
     eps = self.size(line.eps)
     entries = [
         (gradient + s.e + r.e, s, r, (u, v))
         for pairs in line.pairs for u, v in pairs for s in self.states[u] for r in self.states[v]
     ]
     if not entries:
-        return Update([], t.rows.growth, t.cols.growth)
+        return Update([], rows, cols)
     groups: dict = {}
     for entry in entries:
         # one-hot columns do not overlap: each has its own gradient entries, hence its own scale
         groups.setdefault(self.onehot.get(entry[3][1]), []).append(entry)
     for group in groups.values():
-        pieces += _entrywise(group, coef, eps, max(t.rows.growth, t.cols.growth))
-    return Update(pieces, t.rows.growth, t.cols.growth)
+        pieces += _entrywise(group, coef, eps, max(rows, cols))
+    return Update(pieces, rows, cols)
 
 
 def _entrywise(entries, coef: Fraction, eps: Fraction | None, growth: Fraction) -> list[Piece]:

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import comb
+from typing import TYPE_CHECKING
 
 from tensorprog.atoms.diff import Diff
 from tensorprog.atoms.losses import loss as loss_record
@@ -40,6 +41,9 @@ from tensorprog.program.instructions import (
 )
 from tensorprog.program.poly import Poly
 from tensorprog.program.program import Program, spell
+
+if TYPE_CHECKING:
+    from tensorprog.atoms.rule import Rule
 
 increments = Rules("increments")
 
@@ -77,7 +81,7 @@ class Trajectory:
     entries: tuple[Entry, ...]
     steps: int
     batch: int
-    optimizer: object
+    optimizer: Rule
     _index: dict = field(default_factory=dict, repr=False, compare=False)
 
     def find(self, kind: str, var: str | None = None, step: int | None = None, param: str | None = None) -> list[Entry]:
@@ -105,8 +109,8 @@ def width(program: Program) -> str:
     raise ProgramError("dim n", list(program.dims), "no dimension grows like n", "declare a width: dim n")
 
 
-def unroll(network: Program, optimizer="sgd", *, steps: int = 3, batch: int | Sequence[Mapping[str, Data]] = 1,
-           lr: Fraction = Fraction(1), eps: Fraction | None = None) -> Trajectory:
+def unroll(network: Program, optimizer: str | Rule = "sgd", *, steps: int = 3,
+           batch: int | Sequence[Mapping[str, Data]] = 1, lr: Fraction = Fraction(1), eps: Fraction | None = None) -> Trajectory:
     """Return the training of a network as one program.
 
     Args:
@@ -129,7 +133,7 @@ def unroll(network: Program, optimizer="sgd", *, steps: int = 3, batch: int | Se
         >>> import tensorprog as tp
         >>> run = unroll(tp.nets.mlp(depth=1), "sgd", steps=1)
         >>> [e.name for e in run.find("update", step=1)]
-        ['Uh1@1', 'Uf@1']
+        ['dW1@0.h1@1', 'dV@0.f@1']
 
     Source: the unrolled programs of Tensor Programs IV (SGD) and IVb (entrywise optimizers, NE⊗OR⊤ lines).
     """
@@ -169,7 +173,7 @@ class _Unroll:
             if isinstance(line, Input) and isinstance(line.law, Data):
                 law = line.law
                 if i and law.onehot is not None:
-                    law = Data(onehot=(law.onehot + i) % int(line.type.dim.factor))
+                    law = Data(onehot=(law.onehot + i) % int(self.network.dim_of(line.out).factor))
                 elif i and law.values is not None:
                     law = Data()
                 out[line.out] = law
@@ -267,7 +271,8 @@ class _Unroll:
         if (out, i) not in self.targets:
             t = self.network.type_of(out)
             if isinstance(t, VectorType) and not t.dim.is_fixed:
-                raise NotCoveredError(f"output {out}", f"vector {t.dim.name}", "an output along a growing axis has no loss here",
+                raise NotCoveredError(f"output {out}", f"vector {t.dim.name}",
+                                      "an output along a growing axis has no loss here",
                                       "read it out with a matrix of fixed rows, or a mean")
             size = 1 if isinstance(t, ScalarType) else int(t.dim.factor)
             which = len(self.targets)
@@ -305,7 +310,8 @@ class _Unroll:
         a = _given(param.a, "a", w)
         multiplier = Scale.power(self.n, -a)
         rate = Scale.of(-self.lr) * Scale.power(self.n, -_given(param.c, "c", w)) * multiplier
-        eps = Scale.of(0) if self.eps is None else Scale.of(self.eps) * Scale.power(self.n, -Affine.symbol(symbol("eps", w)))
+        unit = Scale.power(self.n, -Affine.symbol(symbol("eps", w)))
+        eps = Scale.of(0) if self.eps is None else Scale.of(self.eps) * unit
         gradient = multiplier * Scale.of(Fraction(1, self.batch))
         return self.program.add(Outer(f"d{w}@{t}", self.optimizer, past, rate, gradient, w, eps))
 
@@ -408,7 +414,8 @@ def _moment(self: _Unroll, line: Moment, i: int, t: int) -> str | None:
 
 @increments(Outer)
 def _outer(self: _Unroll, line: Outer, i: int, t: int) -> str | None:
-    raise NotCoveredError(spell(line), line.out, "a network cannot contain an optimizer's update", "write the forward pass only")
+    raise NotCoveredError(spell(line), line.out, "a network cannot contain an optimizer's update",
+                          "write the forward pass only")
 
 
 def telescope(factors: Sequence[str], first: Mapping, now: Mapping, moved: Mapping) -> list[tuple[str, ...]]:

@@ -101,7 +101,7 @@ def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 2, activation="
     xs = []
     for t in range(tokens):
         tok, pos = p.data(f"tok{t + 1}", words, onehot=t % vocab), p.data(f"pos{t + 1}", places, onehot=t)
-        xs.append(p.let(f"e_t{t + 1}", E @ tok + P @ _shared(p, pos)))
+        xs.append(p.let(f"e_t{t + 1}", E @ tok + P @ pos))
     for layer in range(1, depth + 1):
         b = f"b{layer}"
         ys = [_normalized(p, normalize, f"{b}_n1", x, out=f"{b}_y_t{t + 1}") for t, x in enumerate(xs)]
@@ -122,10 +122,6 @@ def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 2, activation="
 
 
 ARCHITECTURES: dict[str, Callable[..., Program]] = {"mlp": mlp, "resnet": resnet, "transformer": transformer}
-
-
-def _shared(p: Program, pos):
-    return pos
 
 
 def _normalized(p: Program, kind: str, name: str, x, *, out: str):
@@ -155,4 +151,5 @@ def _head_axes(p: Program, heads: int, regime: dict) -> tuple[Dim, Dim]:
 
 def _at_least(net: str, option: str, value: int, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ParseError(f"{net} {option}", value, f"{option} is a whole number of at least {least}", f"use {option}={least}")
+        raise ParseError(f"{net} {option}", value, f"{option} is a whole number of at least {least}",
+                         f"use {option}={least}")

@@ -45,7 +45,7 @@ def linear(p: Program, name: str, x, rows: Dim, *, out: str, role: str = "", bia
 def vector(p: Program, name: str, dim: Dim, *, init: str, role: str):
     """Return a trainable vector: an n x 1 matrix applied to the constant 1."""
     one = unit(p)
-    W = p[name] if name in p else p.param(name, dim, one.type.dim, init=init, role=role)
+    W = p[name] if name in p else p.param(name, dim, one.dim, init=init, role=role)
     return W @ one
 
 
@@ -87,17 +87,19 @@ def attention(p: Program, name: str, xs: Sequence, alpha, *, heads: Dim, d_head:
     mixed: list[list] = [[] for _ in range(parts)]
     for t in range(len(xs)):
         if heads.is_fixed:
-            logits = [[p.let(f"{out}_l{i + 1}_t{t + 1}s{s + 1}", scale * p.sum(q[i][t] * k[i][s])) for s in range(t + 1)]
-                      for i in range(parts)]
+            logits = [[p.let(f"{out}_l{i + 1}_t{t + 1}s{s + 1}", scale * p.sum(q[i][t] * k[i][s]))
+                       for s in range(t + 1)] for i in range(parts)]
         else:
             shared = [p.let(f"{out}_l_t{t + 1}s{s + 1}", scale * _total([q[i][t] * k[i][s] for i in range(parts)]))
                       for s in range(t + 1)]
             logits = [shared] * parts
         for i in range(parts):
-            weights = [p.let(f"{out}_w{i + 1}_t{t + 1}s{s + 1}", apply(Softmax(t + 1, s), *logits[i])) for s in range(t + 1)] \
-                if t else []
-            terms = [w * v[i][s] for s, w in enumerate(weights)] if t else [v[i][0]]
-            mixed[i].append(p.let(f"{out}_o{i + 1}_t{t + 1}", _total(terms)) if t else v[i][0])
+            if t == 0:
+                mixed[i].append(v[i][0])
+                continue
+            weights = [p.let(f"{out}_w{i + 1}_t{t + 1}s{s + 1}", apply(Softmax(t + 1, s), *logits[i]))
+                       for s in range(t + 1)]
+            mixed[i].append(p.let(f"{out}_o{i + 1}_t{t + 1}", _total([w * v[i][s] for s, w in enumerate(weights)])))
     dim = xs[0].type.dim
     return [p.let(f"{out}_t{t + 1}", _total([
         linear(p, f"{name}_o{i + 1}", mixed[i][t], dim, out=f"{out}_p{i + 1}_t{t + 1}", role="projection")

@@ -265,15 +265,18 @@ class Matrix(Operators):
             fix = f"use {turned} @ {other}" if other.dim == self.rows else f"use a vector along {self.cols.name}"
             raise ProgramError(f"{self} @ {other}", str(other.type),
                                f"{self} takes vectors along {self.cols.name}", fix)
-        total = None
-        for coef, scalars, word in self.parts:
-            result = other
-            for letter in reversed(word):
-                result = self._letter(letter, result)
-            if coef != ONE or scalars:
-                result = result._times(Scalar(self.program, ScalarType(), terms=((coef, scalars),)))
-            total = result if total is None else total._plus(result)
+        total = self._part(0, other)
+        for i in range(1, len(self.parts)):
+            total = total._plus(self._part(i, other))
         return total
+
+    def _part(self, i: int, vector: Value) -> Value:
+        coef, scalars, word = self.parts[i]
+        for letter in reversed(word):
+            vector = self._letter(letter, vector)
+        if coef == ONE and not scalars:
+            return vector
+        return vector._times(Scalar(self.program, ScalarType(), terms=((coef, scalars),)))
 
     def _letter(self, letter: Letter, vector: Value) -> Value:
         if letter.diagonal:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import TYPE_CHECKING, Protocol
 
 from tensorprog.atoms.function import Function
 from tensorprog.exponents.scale import ONE, Scale
 from tensorprog.program.dims import Dim
+
+if TYPE_CHECKING:
+    from tensorprog.atoms.rule import Rule
 
 # ---------------------------------------------------------------------------------------------------- types
 
@@ -129,6 +133,19 @@ class Input:
         return ()
 
 
+class Parameter(Protocol):
+    """An Input that is a trainable matrix: what ``program.params`` lists."""
+
+    @property
+    def out(self) -> str: ...
+    @property
+    def type(self) -> MatrixType: ...
+    @property
+    def law(self) -> Law: ...
+    @property
+    def param(self) -> Param: ...
+
+
 @dataclass(frozen=True, slots=True)
 class MatMul:
     """``out = matrix @ vector``, or ``matrix.T @ vector`` if transposed."""
@@ -178,7 +195,7 @@ class Outer:
     """
 
     out: str
-    rule: object
+    rule: Rule
     pairs: tuple[tuple[tuple[str, str], ...], ...]
     coef: Scale = ONE
     gradient: Scale = ONE

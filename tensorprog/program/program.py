@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fractions import Fraction
+from typing import cast
 
 from tensorprog.errors import ProgramError
 from tensorprog.program.dims import Dim
@@ -19,6 +20,7 @@ from tensorprog.program.instructions import (
     Moment,
     Nonlin,
     Outer,
+    Parameter,
     ScalarType,
     Type,
     VectorType,
@@ -82,9 +84,10 @@ class Program(Surface):
         return tuple(self._types)
 
     @property
-    def params(self) -> tuple[Input, ...]:
+    def params(self) -> tuple[Parameter, ...]:
         """The Input lines of trainable matrices."""
-        return tuple(x for x in self._lines if isinstance(x, Input) and x.param is not None)
+        found = tuple(x for x in self._lines if isinstance(x, Input) and x.param is not None)
+        return cast("tuple[Parameter, ...]", found)  # _check_input: what has a param is a matrix
 
     @property
     def growths(self) -> dict[str, Fraction]:
@@ -107,6 +110,13 @@ class Program(Surface):
         if not isinstance(t, VectorType):
             raise ProgramError(name, str(t), f"{name} is not a vector", "use a vector here")
         return t.dim
+
+    def axes_of(self, name: str) -> tuple[Dim, Dim]:
+        """Return the rows and columns of a matrix; raises ProgramError if the variable is not one."""
+        t = self.type_of(name)
+        if not isinstance(t, MatrixType):
+            raise ProgramError(name, str(t), f"{name} is not a matrix", "use a matrix here")
+        return t.rows, t.cols
 
     def line_of(self, name: str) -> Instruction:
         """Return the line that computes a variable."""

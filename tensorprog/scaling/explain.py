@@ -66,7 +66,8 @@ def explain(result: Derived, name: str) -> str:
     if not names:
         known = [*result.weights, *result.multipliers, *{w.role for w in result.weights.values() if w.role}]
         near = get_close_matches(name, known, 3) or known[:6]
-        raise ParseError("explain", name, "no weight, role or multiplier of this name", "name one of: " + ", ".join(near))
+        raise ParseError("explain", name, "no weight, role or multiplier of this name",
+                         "name one of: " + ", ".join(near))
     shown = names if name in names else names[:1]
     text = "\n".join(_weight(result, n) for n in shown)
     if len(names) > len(shown):
@@ -91,8 +92,8 @@ def _weight(result: Derived, name: str) -> str:
         out += _terms(rate_eq)
         out.append(f"    so the learning rate must be {power(-rate_eq.value)}. {LAWS[rate_eq.law].capitalize()}.")
     if init_eq is not None and w.a:
-        out.append(f"  That is without a multiplier; in the form {result.form!r} the multiplier {power(-w.a)} takes its share "
-                   "(Lemma J.1 of Tensor Programs V: the training is the same).")
+        out.append(f"  That is without a multiplier; in the form {result.form!r} the multiplier {power(-w.a)} takes its "
+                   "share (Lemma J.1 of Tensor Programs V: the training is the same).")
     learning = result.learning[name]
     first = learning.first_learns
     if first is not None:
@@ -117,8 +118,8 @@ def _multiplier(result: Derived, name: str) -> str:
     if eq is None:
         return (f"{name} is free: the dimension that it is a power of does not grow in this regime, so no exponent "
                 "changes anything.")
-    lines = [f"{name} = {eq.value}", f"  `{eq.line}` must be 1, however its factors come to align during training.", *_terms(eq),
-             f"    {LAWS.get(eq.law, eq.law).capitalize()}."]
+    lines = [f"{name} = {eq.value}", f"  `{eq.line}` must be 1, however its factors come to align during training.",
+             *_terms(eq), f"    {LAWS.get(eq.law, eq.law).capitalize()}."]
     return "\n".join(lines)
 
 
@@ -140,7 +141,8 @@ def chain(scaling: Scaling, name: str, depth: int = 12) -> list[str]:
             break
         if isinstance(line, MatMul) and isinstance(scaling.program.line_of(line.matrix), Outer):
             out.append(f"  with the update {spell(scaling.program.line_of(line.matrix))}")
-        name = why.via if not isinstance(line, MatMul | Moment) or why.law == "LLN" and why.via in scaling.states else line.args[-1]
+        summed = isinstance(line, MatMul | Moment) and not (why.law == "LLN" and why.via in scaling.states)
+        name = line.args[-1] if summed else why.via
     return out
 
 
@@ -153,12 +155,14 @@ def explain_verdict(result: Classification, name: str | None) -> str:
         moved = [e for v in result.trajectory.network.outputs for e in result.trajectory.find("increment", v)]
         entries = moved[-1:]
     else:
-        entries = [e for kind in ("value", "increment", "update", "gradient", "loss") for e in result.trajectory.find(kind, name)]
+        kinds = ("value", "increment", "update", "gradient", "loss")
+        entries = [e for kind in kinds for e in result.trajectory.find(kind, name)]
         if result.first_blowup is not None and name == result.first_blowup[0]:
             entries = [e for e in entries if e.step == result.first_blowup[1] and e.kind == "value"] or entries
         if not entries and name in scaling.states:
             return "\n".join(chain(scaling, name))
         if not entries:
-            raise ParseError("explain", name, "no such variable", "name one of: " + ", ".join(result.trajectory.network.names[-8:]))
+            raise ParseError("explain", name, "no such variable",
+                             "name one of: " + ", ".join(result.trajectory.network.names[-8:]))
     head = str(result).splitlines()[0]
     return "\n".join([head, *("  " + line for e in entries[:1] for line in chain(scaling, e.name))])

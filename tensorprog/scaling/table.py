@@ -92,5 +92,10 @@ def power(e: Fraction | None, base: str = "n") -> str:
     if e == 0:
         return "1"
     size = abs(e)
-    text = base if size == 1 else f"√{base}" if size == HALF else f"{base}^{size}" if size.denominator == 1 else f"{base}^({size})"
+    if size == 1:
+        text = base
+    elif size == HALF:
+        text = f"√{base}"
+    else:
+        text = f"{base}^{size}" if size.denominator == 1 else f"{base}^({size})"
     return text if e > 0 else f"1/{text}"
