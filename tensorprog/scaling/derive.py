@@ -8,6 +8,7 @@ from fractions import Fraction
 
 from tensorprog.atoms.optimizers import optimizer as optimizer_record
 from tensorprog.errors import ParseError, UnsolvableError
+from tensorprog.exponents.terms import ZERO
 from tensorprog.interp.scaling import Scaling
 from tensorprog.interp.unroll import Trajectory, symbol, unroll
 from tensorprog.program.dims import Dim
@@ -201,7 +202,10 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
         values.setdefault(name, Fraction(0))
     trajectory, scaling, learning = fixed_point(network, rule, values, steps, eps)
     fixed_rates = {p.out for p in network.params if p.param.c is not None}
-    values, scaling, learning = _relax(trajectory, values, scaling, learning, fixed_rates, solver.free)
+    if not _still_small(network, learning):
+        held = {name for name in learning if name in fixed_rates or symbol("c", name) in solver.free}
+        values, trajectory, scaling, learning = _relax(
+            values, (trajectory, scaling, learning), held, lambda v: fixed_point(network, rule, v, steps, eps))
     _require_stable(trajectory, scaling)
     adaptive, decays = rule.has_eps, bool(rule.weight_decay)
     weights = {}
@@ -296,25 +300,33 @@ def fixed_point(network: Program, optimizer, values, steps: int, eps=None) -> tu
         span += 1
 
 
-def _relax(trajectory, values, scaling, learning, fixed_rates, free):
+def _still_small(network: Program, learning: dict[str, Learning]) -> bool:
+    """Return whether some preactivation has not grown to Theta(1) yet.
+
+    What follows a narrowing matrix may take log n steps to. Until then updates are smaller than they will become, so
+    that their slack is not to be given away.
+    """
+    wide = [learning[p.out] for p in network.params if p.param.init == "normal" and not p.type.rows.is_fixed]
+    return any((_top((*v.initial, v.best)) or ZERO) < 0 for v in wide)
+
+
+def _relax(values, run, held, attempt):
     """Give the slack of weights whose aligned update is never attained back to their learning rates."""
     for _ in range(4):
-        slack = {name: v.best for name, v in learning.items()
-                 if v.best is not None and v.best < 0 and name not in fixed_rates and symbol("c", name) not in free}
+        slack = {name: v.best for name, v in run[2].items() if v.best is not None and v.best < 0 and name not in held}
         if not slack:
             break
-        moved = False
         for names in ([*slack], *([n] for n in slack)):
             trial = dict(values)
             for name in names:
                 trial[symbol("c", name)] += slack[name]
-            attempt = Scaling(trajectory.program, trial)
-            if first_blowup(trajectory, attempt) is None:
-                values, scaling, learning, moved = trial, attempt, learning_of(trajectory, attempt), True
+            tried = attempt(trial)
+            if first_blowup(tried[0], tried[1]) is None:
+                values, run = trial, tried
                 break
-        if not moved:
+        else:
             break
-    return values, scaling, learning
+    return values, *run
 
 
 def watched(network: Program) -> set[str]:
