@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from tensorprog.exponents.terms import ZERO
 from tensorprog.interp.scaling import Scaling
 from tensorprog.interp.unroll import Entry, Trajectory, unroll
 from tensorprog.program.instructions import Input, MatMul, Normal, VectorType
@@ -125,7 +126,8 @@ def classified(run: Trajectory, values: dict[str, Fraction]) -> Classification:
 def vanishing(run: Trajectory, scaling: Scaling) -> Entry | None:
     """Return the first preactivation that is smaller than Theta(1) at initialization although its weight is not zero.
 
-    A matrix onto a narrower growing axis is excused if its output is Theta(1) at a later step: it has to start small.
+    A matrix onto a narrower growing axis is excused down to sqrt(out/in) of its input: larger, it would blow up what
+    later aligns with it. So is what only inherits the smallness of its input.
     """
     for entry in run.find("value", step=0):
         if not entry.param:
@@ -138,11 +140,11 @@ def vanishing(run: Trajectory, scaling: Scaling) -> Entry | None:
         e = scaling.get(entry.name)
         if e is None or e >= 0:
             continue
-        line = run.network.line_of(entry.var)
-        x = run.network.type_of(line.vector) if isinstance(line, MatMul) else out
-        narrows = isinstance(x, VectorType) and out.dim.growth < x.dim.growth
-        later = _largest(scaling, [s for s in run.find("value", entry.var) if s.sample == entry.sample])
-        if not narrows or later is None or later < 0:
+        line = scaling.program.line_of(entry.name)
+        if not isinstance(line, MatMul):
+            return entry
+        narrower = min(ZERO, out.dim.growth - scaling.growth(line.vector)) / 2
+        if e < min(scaling.get(line.vector) or ZERO, ZERO) + narrower:
             return entry
     return None
 
