@@ -81,11 +81,11 @@ def data(network, draws, t, name, sample):
     return law.onehot if law.onehot is not None else draws.data(label, (size,))
 
 
-def compare(network, forward, loss, *, optimizer, seed=0, extra=(), eps=None, frozen=(), batch=BATCH, lr=Fraction(1, 4)):
+def compare(network, forward, loss, *, optimizer, seed=0, extra=(), eps=None, frozen=()):
     """Assert that the unrolled program and the independent trainer agree; returns the outputs."""
-    draws = Draws(N, 0)
+    draws, lr = Draws(N, 0), Fraction(1, 4)
     abc, values = random_abc(network, np.random.default_rng(seed), extra)
-    mine, t = package(network, values, draws, optimizer=optimizer, batch=batch, lr=lr, eps=eps)
+    mine, t = package(network, values, draws, optimizer=optimizer, lr=lr, eps=eps)
     samples = range(t.batch)
     inputs = [x.out for x in network.lines if hasattr(x, "law") and isinstance(x.law, Data)]
     outputs, losses = [], []
@@ -224,9 +224,9 @@ def test_gauge_symmetry(optimizer):
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("make", [lambda: tp.nets.mlp(2, bias=True), lambda: tp.nets.transformer(1)], ids=["mlp", "transformer"])
-def test_the_published_forms_are_one_training(make, optimizer):
-    net = make()
+@pytest.mark.parametrize("name, options", [("mlp", {"depth": 2, "bias": True}), ("transformer", {"depth": 1})])
+def test_the_published_forms_are_one_training(name, options, optimizer):
+    net = tp.nets.ARCHITECTURES[name](**options)
     derived = tp.derive(net, optimizer, form="table3")
     draws = Draws(N, 0)
     eps = Fraction(1, 100) if "adam" in optimizer else None
