@@ -37,13 +37,16 @@ def reduce(space: Space, v: int) -> int:
 
 def _fold(classes: Iterable[int], v: int) -> int:
     """Replace the bits of each class by its lowest one, or none if they are even in number."""
+    out = 0
     for c in classes:
         own = v & c
         if own:
             v ^= own
             if own.bit_count() & 1:
-                v |= c & -c
-    return v
+                out |= c & -c
+            if not v:
+                break
+    return out | v
 
 
 def extend(space: Space, v: int) -> Space:
@@ -140,6 +143,17 @@ def _merge(classes: tuple[int, ...], more: tuple[int, ...]) -> tuple[int, ...]:
     fresh = [c for c in more if c not in known]
     if not fresh:
         return classes
+    # Classes that meet mostly share their lowest bit; where all do, the result is disjoint and done.
+    by_low = {c & -c: c for c in classes}
+    for c in fresh:
+        low = c & -c
+        by_low[low] = by_low.get(low, 0) | c
+    union = bits = 0
+    for c in by_low.values():
+        union |= c
+        bits += c.bit_count()
+    if bits == union.bit_count():
+        return tuple(sorted(by_low.values()))
     out = known
     for c in fresh:
         met = [d for d in out if c & d]
@@ -159,7 +173,8 @@ def contains(big: Space, small: Space) -> bool:
     """
     if small == NOTHING or big == small:
         return True
-    if small[0] & ~big[0] and any(reduce(big, 1 << b) for b in _bits(small[0] & ~big[0])):
+    strange = small[0] & ~big[0]
+    if strange and (not big[2] or any(reduce(big, 1 << b) for b in _bits(strange))):
         return False
     if small[1] != big[1]:
         for c in set(small[1]).difference(big[1]):
@@ -172,7 +187,7 @@ def contains(big: Space, small: Space) -> bool:
             if rest == c and not rest & ~home:
                 continue
             low = c & -c
-            if any(reduce(big, low ^ (1 << b)) for b in _bits(c ^ low)):
+            if not big[2] or any(reduce(big, low ^ (1 << b)) for b in _bits(c ^ low)):
                 return False
     return all(reduce(big, row) == 0 for row in small[2])
 

@@ -67,7 +67,7 @@ def resnet(depth: int = 2, *, activation="relu", block: int = 1, normalize: str 
     return p.freeze()
 
 
-def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 2, activation="gelu", normalize: str = "layernorm",
+def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 1, activation="gelu", normalize: str = "layernorm",
                 vocab: int = 5, ffn: int = 4, bias: bool = False, loss: str = "cross_entropy",
                 regime: Mapping[str, object] | None = None) -> Program:
     """Return a pre-norm decoder: embeddings, causal attention, feed-forward of width ``ffn * n``, untied readout.
