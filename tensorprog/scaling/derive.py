@@ -12,7 +12,7 @@ from tensorprog.exponents.terms import ZERO
 from tensorprog.interp.scaling import Scaling
 from tensorprog.interp.unroll import Trajectory, symbol, unroll
 from tensorprog.program.dims import Dim
-from tensorprog.program.instructions import Input, MatrixType, Nonlin, VectorType
+from tensorprog.program.instructions import Input, MatMul, MatrixType, Nonlin, VectorType
 from tensorprog.program.poly import Poly
 from tensorprog.program.program import Program, spell
 from tensorprog.scaling.solve import Equation, Solver
@@ -35,8 +35,8 @@ class Learning:
 
     @property
     def first_learns(self) -> int | None:
-        """The first step at which the weight's own update is Theta(1); None if at none."""
-        return next((t for t, e in enumerate(self.update) if e == 0), None)
+        """The first step at which the weight's own update is Theta(1), or larger in a sum that is normalized later."""
+        return next((t for t, e in enumerate(self.update) if e is not None and e >= 0), None)
 
     @property
     def best(self) -> Fraction | None:
@@ -202,10 +202,9 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
         values.setdefault(name, Fraction(0))
     trajectory, scaling, learning = fixed_point(network, rule, values, steps, eps)
     fixed_rates = {p.out for p in network.params if p.param.c is not None}
-    if not _still_small(network, learning):
-        held = {name for name in learning if name in fixed_rates or symbol("c", name) in solver.free}
-        values, trajectory, scaling, learning = _relax(
-            values, (trajectory, scaling, learning), held, lambda v: fixed_point(network, rule, v, steps, eps))
+    held = {name for name in learning if name in fixed_rates or symbol("c", name) in solver.free}
+    values, trajectory, scaling, learning = _relax(values, (trajectory, scaling, learning), held, solver,
+                                                   lambda v: fixed_point(network, rule, v, steps, eps))
     _require_stable(trajectory, scaling)
     adaptive, decays = rule.has_eps, bool(rule.weight_decay)
     weights = {}
@@ -300,18 +299,12 @@ def fixed_point(network: Program, optimizer, values, steps: int, eps=None) -> tu
         span += 1
 
 
-def _still_small(network: Program, learning: dict[str, Learning]) -> bool:
-    """Return whether some preactivation has not grown to Theta(1) yet.
+def _relax(values, run, held, solver: Solver, attempt):
+    """Give the slack of weights whose aligned update is never attained back to their learning rates.
 
-    What follows a narrowing matrix may take log n steps to. Until then updates are smaller than they will become, so
-    that their slack is not to be given away.
+    Not where it comes from something that starts small and grows by itself (what follows a narrowing matrix, a logit
+    that is squared): that takes log n steps, and then the aligned update is attained.
     """
-    wide = [learning[p.out] for p in network.params if p.param.init == "normal" and not p.type.rows.is_fixed]
-    return any((_top((*v.initial, v.best)) or ZERO) < 0 for v in wide)
-
-
-def _relax(values, run, held, attempt):
-    """Give the slack of weights whose aligned update is never attained back to their learning rates."""
     for _ in range(4):
         slack = {name: v.best for name, v in run[2].items() if v.best is not None and v.best < 0 and name not in held}
         if not slack:
@@ -321,12 +314,32 @@ def _relax(values, run, held, attempt):
             for name in names:
                 trial[symbol("c", name)] += slack[name]
             tried = attempt(trial)
-            if first_blowup(tried[0], tried[1]) is None:
+            if first_blowup(*tried[:2]) is None and not _still_small(*tried[:2], solver):
                 values, run = trial, tried
                 break
         else:
             break
     return values, *run
+
+
+def _still_small(trajectory: Trajectory, scaling: Scaling, aligned: Solver) -> bool:
+    """Return whether a factor, an argument or a preactivation is at no step as large as under full alignment."""
+    network = trajectory.network
+    names: set[str] = set()
+    for line in network.lines:
+        if isinstance(line, MatMul) and network.dim_of(line.out).growth:
+            names.add(line.out)
+        elif isinstance(line, Nonlin) and not isinstance(line.fn, Poly):
+            names.update(line.args)
+        elif isinstance(line, Nonlin):
+            names.update(a for _, powers in line.fn.terms if sum(powers) > 1
+                         for a, p in zip(line.args, powers, strict=True) if p)
+    for v in names:
+        found = trajectory.find("value", v)
+        full = _top(aligned.get(e.name) for e in found if e.name in aligned.states)
+        if full == 0 and (_top(scaling.get(e.name) for e in found) or ZERO) < 0:
+            return True
+    return False
 
 
 def watched(network: Program) -> set[str]:
