@@ -14,8 +14,14 @@ from tensorprog.program.text import parse, to_text
 if TYPE_CHECKING:
     import numpy as np
 
-#: Nonlinearities of random programs: those that keep coordinates of order 1, and those that keep their growth.
-ODD, EVEN, GENERIC = ("tanh", "sin", "erf"), ("cos", "gaussian"), ("relu", "sigmoid", "gelu", "softplus")
+#: Nonlinearities of random programs: odd and even ones that keep coordinates of order 1, those of a growth of at most 1
+#: that never vanish, and those that vanish, or decay, on one side.
+ODD, EVEN = ("tanh", "sin", "erf", "hard_tanh", "sign"), ("cos", "gaussian")
+TWO_SIDED, ONE_SIDED = ("leaky_relu", "abs"), ("relu", "gelu", "sigmoid", "softplus", "silu")
+#: Coefficients, variances and covariances are ratios of different primes: no expectation vanishes, or nearly, for their sake.
+_COEFFICIENTS = tuple(Fraction(x) for x in ("7/5", "11/13", "37/31", "-53/17"))
+_VARIANCES = tuple(Fraction(x) for x in ("43/41", "53/47", "59/61", "71/67"))
+_COVARIANCES = tuple(Fraction(x) for x in ("0", "31/73", "-29/79"))
 
 _MARKET = {
     "mlp": """
@@ -189,6 +195,9 @@ def random_program(rng: np.random.Generator, *, steps: int = 8, matrices: int = 
                    powers: bool = False) -> Program:
     """Return a random well-typed program whose lines all stay finite at any width.
 
+    Its numbers are generic: sizes grow with the exponents of the calculus, for none of its expectations vanishes by an
+    accident of constants, as that of ``x*x - 1`` does for a standard Gaussian, or ``relu(-x*x)``.
+
     Args:
         rng: a numpy Generator; the same state gives the same program.
         steps: operations, each of one line or a few.
@@ -234,18 +243,27 @@ class _Author:
             *[p.dim("m", factor=2)] * (choose(3) > 0),
             *[p.dim("h", growth="1/2")] * (sublinear and choose(3) == 2),
         ]
-        self.matrices = [p.matrix(f"W{i + 1}", self.pick(self.dims), self.pick(self.dims), variance=None)
+        self.matrices = [self.matrix(f"W{i + 1}", self.pick(self.dims), self.pick(self.dims))
                          for i in range(1 + choose(matrices))]
+        # vectors whose coordinates take both signs at any width: functions may vanish on one side
+        self.signed: set[str] = set()
+        self.applied: set[tuple[str, bool]] = set()
         # with each vector and scalar the degree of its growth in its inputs: products keep it small
         self.vectors: list[tuple[Vector, int]] = []
         self.scalars: list[tuple[Scalar, int]] = []
         for d in self.dims:
             if choose(3) == 2:
-                half = Fraction(choose(3) - 1, 2)
-                pair = p.vectors(f"u_{d.name} v_{d.name}", d, covariance=[[1, half], [half, 1]])
+                both = self.pick(_COVARIANCES)
+                pair = p.vectors(f"u_{d.name} v_{d.name}", d,
+                                 covariance=[[self.pick(_VARIANCES), both], [both, self.pick(_VARIANCES)]])
                 self.vectors += [(x, 1) for x in pair]
             else:
-                self.vectors.append((p.vector(f"x_{d.name}", d), 1))
+                self.vectors.append((p.vector(f"x_{d.name}", d, variance=self.pick(_VARIANCES)), 1))
+        self.signed |= {x.name for x, _ in self.vectors}
+
+    def matrix(self, name: str, rows: Dim, cols: Dim) -> Matrix:
+        """Return a random matrix whose rows have length of order 1."""
+        return self.program.matrix(name, rows, cols, variance=self.pick(_VARIANCES) / cols)
 
     def pick(self, xs):
         """Return one of a list."""
@@ -268,10 +286,11 @@ class _Author:
             made = self.pick(operations)()
             if made is None:
                 continue
-            value, degree = made
+            value, degree, *signed = made
             value = self.program.let(f"y{i + 1}", value)
             if isinstance(value, Vector):
                 self.vectors.append((value, degree))
+                self.signed |= {value.name} if any(signed) else set()
             elif isinstance(value, Scalar):
                 self.scalars.append((value, degree))
         last = self.vectors[-1][0]
@@ -280,7 +299,7 @@ class _Author:
 
     def number(self) -> Fraction:
         """Return a small coefficient."""
-        return self.pick([Fraction(x) for x in ("1", "-1", "1/2", "2", "-1/3")])
+        return self.pick(_COEFFICIENTS)
 
     def along(self, dim: Dim) -> list[tuple[Vector, int]]:
         """Return the vectors along an axis, the latest first."""
@@ -289,20 +308,27 @@ class _Author:
     def multiply(self):
         """W @ x or W.T @ x"""
         x, k = self.pick(self.vectors[::-1])
-        fits: list[Matrix] = [m for w in self.matrices for m in (w, w.T) if m.cols == x.dim]
-        return (self.pick(fits) @ x, k) if fits else None
+        fits = [(w.T if flip else w, w.name, flip) for w in self.matrices for flip in (False, True)
+                if (w.rows if flip else w.cols) == x.dim]
+        if not fits:
+            return None
+        matrix, name, flip = self.pick(fits)
+        self.applied.add((name, flip))
+        # the transpose never applied, the product is Gaussian; else it may be mostly what the transpose was applied to
+        return matrix @ x, k, x.name in self.signed or (name, not flip) not in self.applied
 
     def nonlinear(self):
         """phi(x)"""
         x, k = self.pick(self.vectors[::-1])
-        family = self.pick([ODD, EVEN, GENERIC])
-        return apply(self.pick(family), x), k if family is GENERIC else 0
+        signed = x.name in self.signed
+        family = self.pick([ODD, EVEN, TWO_SIDED, *[ONE_SIDED] * 2 * signed])
+        return apply(self.pick(family), x), 0 if family in (ODD, EVEN) else k, signed and family is ODD
 
     def combine(self):
         """a x + b y"""
         x, j = self.pick(self.vectors[::-1])
         y, k = self.pick(self.along(x.dim))
-        return self.number() * x + self.power() * y, max(j, k)
+        return self.number() * x + self.power() * y, max(j, k), {x.name, y.name} <= self.signed
 
     def power(self):
         """A coefficient, perhaps a power of n"""

@@ -21,6 +21,7 @@ GENEROUS_RATIO = 60.0
 #: An interval of a larger half-width tells nothing.
 WIDEST = 0.2
 _FEWEST_WIDTHS = 4
+_FEWEST_FOR_REFUTATION = 5
 _FLOOR = 1e-4  # relative error that no size can beat: rounding, and a log-log fit's own roughness
 _ROUNDING_ZERO = 1e-14
 
@@ -246,3 +247,39 @@ def judge_with_reason(fit: ExponentFit, predicted: Fraction | None,
         return Verdict.CONFIRMED, Verdict.CONFIRMED.value
     return Verdict.INCONCLUSIVE, ("The slope differs, but a leading term hidden under the next order would explain it; "
                                   "use larger widths.")
+
+
+def fit_and_judge(samples: Mapping[int, Sequence[float]], predicted: Fraction | None, *,
+                  tolerance: Fraction = Fraction(1, 10), order: Fraction = Fraction(1, 2),
+                  checks: int = 1) -> tuple[ExponentFit, Verdict, str]:
+    """Fit an exponent and judge a prediction; a refutation has to survive without the smaller third of the widths.
+
+    An exponent says what happens at large widths. Small ones may be governed by what no second order describes,
+    such as an average that rare events make up until there are enough coordinates to see some. So what all widths
+    together refute is looked at again without the smallest third of them
+    (with at least five left): if these, fitted on their own, do not refute it too, it is inconclusive.
+
+    Args:
+        samples, order, checks: as for ``fit_exponent``.
+        predicted, tolerance: as for ``judge``.
+
+    Returns:
+        The fit of all widths, the verdict and its reason.
+
+    Example:
+        >>> sizes = {4**k: [1 + 100 * math.exp(-(2**k) / 6)] * 2 for k in range(3, 8)}  # n^0, but for small widths
+        >>> sizes |= {2 * 4**k: [1 + 100 * math.exp(-(2**k) / 4)] * 2 for k in range(3, 7)}
+        >>> judge(fit_exponent(sizes), Fraction(0)).name
+        'REFUTED'
+        >>> [fit_and_judge(sizes, Fraction(e))[1].name for e in (0, -1, 1)]
+        ['INCONCLUSIVE', 'REFUTED', 'REFUTED']
+    """
+    fit = fit_exponent(samples, order=order, checks=checks)
+    verdict, reason = judge_with_reason(fit, predicted, tolerance)
+    keep = fit.widths[-max(_FEWEST_FOR_REFUTATION, len(fit.widths) - len(fit.widths) // 3):]
+    if verdict is Verdict.REFUTED and math.isfinite(fit.slope) and predicted is not None and keep != fit.widths:
+        large = fit_exponent({n: samples[n] for n in keep}, order=order, checks=checks)
+        if judge(large, predicted, tolerance) is not Verdict.REFUTED:
+            return fit, Verdict.INCONCLUSIVE, (f"The slope differs, but not beyond doubt from width {keep[0]} on; "
+                                               "use larger widths.")
+    return fit, verdict, reason

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -85,7 +85,8 @@ def predict(network: Program, parametrization=None, *, optimizer=None, steps: in
 
 
 def confirm(network: Program, parametrization=None, *, optimizer=None, steps: int = 3, batch: int = 2,
-            lr: Fraction = Fraction(1), widths: Iterable[int] | None = None, seeds: int | None = None,
+            lr: Fraction = Fraction(1), widths: Iterable[int] | None = None,
+            seeds: int | Mapping[int, int] | None = None,
             path: str | os.PathLike | None = None, map: Callable[..., Iterable] = map, progress: bool = False,
             budget: float = 60.0, dtype: str = "float64", method: str = "auto", backend: str = "numpy",
             wrong: dict[str, Fraction] | None = None) -> Confirmation:
@@ -94,7 +95,8 @@ def confirm(network: Program, parametrization=None, *, optimizer=None, steps: in
     Args:
         network, parametrization, optimizer, steps, batch, lr: as for ``predict``. At the first blow-up the
             predictions end, with the line that blows up.
-        widths, seeds: by default chosen, and extended while something is inconclusive and the budget lasts.
+        widths, seeds: by default chosen, and extended while something is inconclusive and the budget lasts; given
+            both, or width -> seeds, there is one round.
         path: a file that keeps finished runs; the same call resumes from it.
         map: like ``map``, e.g. that of a ProcessPoolExecutor.
         budget: seconds after which no further round begins.

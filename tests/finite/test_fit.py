@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tensorprog.finite.fit import ExponentFit, Verdict, fit_exponent, judge, judge_with_reason
+from tensorprog.finite.fit import ExponentFit, Verdict, fit_and_judge, fit_exponent, judge, judge_with_reason
 
 WIDE = [1 << k for k in range(6, 15)]
 HALF, QUARTER = Fraction(1, 2), Fraction(1, 4)
@@ -151,3 +151,41 @@ def test_tolerance():
     assert judge(fit, Fraction(1, 9)) is Verdict.INCONCLUSIVE
     assert judge(fit, Fraction(1, 8)) is Verdict.REFUTED
     assert judge(fit, Fraction(1, 8), tolerance=Fraction(1, 5)) is Verdict.CONFIRMED
+
+
+# --------------------------------------------------------------------------------------------- a second look
+
+
+def rare(rng, e, decay=0.5, seeds=50):
+    """Sizes n^e with an excess at small widths that no second order describes: rare events make up the average."""
+    return {n: n**e * (1 + 100 * math.exp(-((n / 32) ** decay))) * (1 + rng.standard_normal(seeds) * n**-0.5)
+            for n in WIDE}
+
+
+@pytest.mark.parametrize("e", [Fraction(0), -HALF])
+@pytest.mark.parametrize("seeds", [50, 400])
+def test_a_refutation_has_to_survive_without_the_small_widths(e, seeds):
+    data = rare(np.random.default_rng(0), float(e), seeds=seeds)
+    assert judge(fit_exponent(data), e) is Verdict.REFUTED, "all widths together mislead"
+    fit, verdict, reason = fit_and_judge(data, e)
+    assert verdict is Verdict.INCONCLUSIVE
+    assert "from width 512 on" in reason
+    assert fit == fit_exponent(data), "what is shown is the fit of all widths"
+
+
+@pytest.mark.parametrize("wrong", [HALF, -HALF, Fraction(1), Fraction(-1)])
+def test_what_is_wrong_at_large_widths_is_still_refuted(wrong):
+    assert fit_and_judge(rare(np.random.default_rng(0), 0.0), wrong)[1] is Verdict.REFUTED
+    plain = vectors(np.random.default_rng(0), 0.0, 1.0, 0.5)
+    assert fit_and_judge(plain, wrong)[1] is Verdict.REFUTED
+    assert fit_and_judge(plain, Fraction(0))[1] is Verdict.CONFIRMED
+    assert fit_and_judge(plain, wrong / 2)[1] is Verdict.REFUTED
+
+
+def test_few_widths_have_no_second_look():
+    five = vectors(np.random.default_rng(0), 0.0, 1.0, 0.5, widths=WIDE[:5])
+    assert fit_and_judge(five, Fraction(1))[1] is judge(fit_exponent(five), Fraction(1)) is Verdict.REFUTED
+    zero = {n: [0.0] for n in WIDE}
+    assert fit_and_judge(zero, None)[1] is Verdict.CONFIRMED
+    assert fit_and_judge(zero, Fraction(0))[1] is Verdict.REFUTED
+    assert fit_and_judge({n: [1.0, 1.1] for n in WIDE}, None)[1] is Verdict.REFUTED
