@@ -130,9 +130,14 @@ class Scaling:
         """Return the exponent of a vector or scalar, None if it is exactly zero; NotCoveredError if undefined."""
         state = self.states[name]
         if isinstance(state, Undefined):
-            raise NotCoveredError(spell(self.program.line_of(name)), name, f"no exponent follows: {state.because}",
-                                  "look at the first variable that grows with n")
+            raise self.uncovered(name)
         return leading(state) if isinstance(state, tuple) else state
+
+    def uncovered(self, name: str) -> NotCoveredError:
+        """Return the error that says why a variable has no exponent."""
+        return NotCoveredError(spell(self.program.line_of(name)), name,
+                               f"no exponent follows: {self.states[name].because}",
+                               "look at the first variable that grows with n")
 
     def defined(self, name: str) -> bool:
         """Return whether the calculus has an exponent for it."""

@@ -110,7 +110,8 @@ def width(program: Program) -> str:
 
 
 def unroll(network: Program, optimizer: str | Rule = "sgd", *, steps: int = 3,
-           batch: int | Sequence[Mapping[str, Data]] = 1, lr: Fraction = Fraction(1), eps: Fraction | None = None) -> Trajectory:
+           batch: int | Sequence[Mapping[str, Data]] = 1, lr: Fraction = Fraction(1),
+           eps: Fraction | None = None) -> Trajectory:
     """Return the training of a network as one program.
 
     Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from tensorprog.atoms.optimizers import optimizer as optimizer_record
 from tensorprog.errors import ParseError, UnsolvableError
@@ -17,6 +18,9 @@ from tensorprog.program.poly import Poly
 from tensorprog.program.program import Program, spell
 from tensorprog.scaling.solve import Equation, Solver
 from tensorprog.scaling.table import Weight, power, present
+
+if TYPE_CHECKING:
+    from tensorprog.atoms.rule import Rule
 
 #: The unrolled training is lengthened until the exponents repeat, at most to this many steps.
 MAX_STEPS = 6
@@ -116,7 +120,8 @@ class Derived:
         """Return the weights gathered by equal role and scaling, in program order."""
         out: dict[tuple, list[str]] = {}
         for name, w in self.weights.items():
-            out.setdefault((w.role, w.position, w.a, w.b, w.c, w.eps, w.init, self.learning[name].first_learns), []).append(name)
+            alike = (w.role, w.position, w.a, w.b, w.c, w.eps, w.init, self.learning[name].first_learns)
+            out.setdefault(alike, []).append(name)
         return [(names, self.weights[names[0]]) for names in out.values()]
 
     def rows(self) -> list[tuple[str, ...]]:
@@ -148,7 +153,7 @@ class Derived:
         return "<table><tr>" + "".join(f"<th>{h}</th>" for h in head) + f"</tr>{cells}</table>{notes}"
 
 
-def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: Collection[str] = (),
+def derive(network: Program, optimizer: str | Rule = "adam", *, form: str = "table8", freeze: Collection[str] = (),
            regime: Mapping[str, object] | None = None, steps: int = 3, eps: Fraction | None = None) -> Derived:
     """Return the maximal update parametrization of a network.
 
@@ -184,11 +189,15 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
     rule = optimizer_record(optimizer) if isinstance(optimizer, str) else optimizer
     # the exponent of epsilon is always of interest; whether a finite one slows learning only if it is given
     some = (eps if eps is not None else Fraction(1, 10**8)) if rule.has_eps else None
-    given = {}
-    for span in range(1, MAX_STEPS + 1):
-        solver = Solver(unroll(network, rule, steps=span, eps=some), given)
-        if not _unsolved(solver, network) or span == 3:
+    span = 1
+    while True:
+        run = unroll(network, rule, steps=span, eps=some)
+        solver = Solver(run, {})
+        if solver.late:  # gradients passed through these weights before their size was known: once more, knowing it
+            solver = Solver(run, {name: eq.value for name, eq in solver.late.items()}, known=solver.late)
+        if solver.stuck is not None or not _unsolved(solver, network) or span == 3:
             break
+        span += 1
     values = dict(solver.values)
     for p in network.params:
         for letter, e in (("a", p.param.a), ("b", p.param.b), ("c", p.param.c)):
@@ -200,6 +209,7 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
         values.setdefault(symbol("wd", p.out), Fraction(0))
     for name in network.unknowns:
         values.setdefault(name, Fraction(0))
+    _require_solved(run, solver, values)
     trajectory, scaling, learning = fixed_point(network, rule, values, steps, eps)
     fixed_rates = {p.out for p in network.params if p.param.c is not None}
     held = {name for name in learning if name in fixed_rates or symbol("c", name) in solver.free}
@@ -207,20 +217,18 @@ def derive(network: Program, optimizer="adam", *, form: str = "table8", freeze: 
                                                    lambda v: fixed_point(network, rule, v, steps, eps))
     _require_stable(trajectory, scaling)
     adaptive, decays = rule.has_eps, bool(rule.weight_decay)
-    weights = {}
+    weights: dict[str, Weight] = {}
     for p in network.params:
-        if not p.param.trainable:
-            c = None
-        else:
-            c = None if symbol("c", p.out) in solver.free else values[symbol("c", p.out)]
+        learns = p.param.trainable and (p.param.c is not None or symbol("c", p.out) in solver.equations)
+        c = values[symbol("c", p.out)] if learns else None
         weights[p.out] = Weight(
             p.out, p.param.role, p.type.rows, p.type.cols, values[symbol("a", p.out)],
             values[symbol("b", p.out)] if p.param.init == "normal" else Fraction(0), c, p.param.init,
             values[symbol("eps", p.out)] if adaptive else None, values[symbol("wd", p.out)] if decays else None)
-    multipliers = {name: None if name in solver.free else values[name] for name in network.unknowns}
+    multipliers = {name: values[name] if name in solver.equations else None for name in network.unknowns}
     pinned = {p.out for p in network.params if p.param.a is not None or p.param.b is not None or p.param.c is not None}
     shown = present({k: w for k, w in weights.items() if k not in pinned}, form, rule.lr_gauge)
-    return Derived(network, rule.name, form, {k: shown.get(k, w) for k, w in weights.items()}, multipliers,
+    return Derived(network, rule.name, form, weights | shown, multipliers,
                    solver.equations, learning, trajectory, scaling)
 
 
@@ -259,7 +267,8 @@ def prepared(network: Program, freeze: Collection[str] = (), regime: Mapping[str
 
 
 def _unsolved(solver: Solver, network: Program) -> bool:
-    return any(p.param.c is None and p.param.trainable and symbol("c", p.out) not in solver.equations for p in network.params)
+    return any(p.param.c is None and p.param.trainable and symbol("c", p.out) not in solver.equations
+               for p in network.params)
 
 
 def learning_of(trajectory: Trajectory, scaling: Scaling) -> dict[str, Learning]:
@@ -278,14 +287,15 @@ def learning_of(trajectory: Trajectory, scaling: Scaling) -> dict[str, Learning]
         elif entry.kind == "value" and entry.step == 0:
             for row in initial[entry.param]:
                 row.append(scaling.get(entry.name))
-    return {name: Learning(tuple(_top(r) for r in initial[name]), tuple(_top(r) for r in update[name])) for name in initial}
+    return {name: Learning(tuple(map(_top, initial[name])), tuple(map(_top, update[name]))) for name in initial}
 
 
 def _top(sizes) -> Fraction | None:
     return max((e for e in sizes if e is not None), default=None)
 
 
-def fixed_point(network: Program, optimizer, values, steps: int, eps=None) -> tuple[Trajectory, Scaling, dict[str, Learning]]:
+def fixed_point(network: Program, optimizer, values, steps: int,
+                eps=None) -> tuple[Trajectory, Scaling, dict[str, Learning]]:
     """Unroll until the exponents of the last two steps agree (or the first blow-up), and return the last run."""
     span = max(steps, 2)
     while True:
@@ -314,7 +324,8 @@ def _relax(values, run, held, solver: Solver, attempt):
             for name in names:
                 trial[symbol("c", name)] += slack[name]
             tried = attempt(trial)
-            if first_blowup(*tried[:2]) is None and not _still_small(*tried[:2], solver):
+            trajectory, scaling, _ = tried
+            if first_blowup(trajectory, scaling) is None and not _still_small(trajectory, scaling, solver):
                 values, run = trial, tried
                 break
         else:
@@ -329,11 +340,11 @@ def _still_small(trajectory: Trajectory, scaling: Scaling, aligned: Solver) -> b
     for line in network.lines:
         if isinstance(line, MatMul) and network.dim_of(line.out).growth:
             names.add(line.out)
-        elif isinstance(line, Nonlin) and not isinstance(line.fn, Poly):
-            names.update(line.args)
-        elif isinstance(line, Nonlin):
+        elif isinstance(line, Nonlin) and isinstance(line.fn, Poly):
             names.update(a for _, powers in line.fn.terms if sum(powers) > 1
                          for a, p in zip(line.args, powers, strict=True) if p)
+        elif isinstance(line, Nonlin):
+            names.update(line.args)
     for v in names:
         found = trajectory.find("value", v)
         full = _top(aligned.get(e.name) for e in found if e.name in aligned.states)
@@ -368,6 +379,23 @@ def first_blowup(trajectory: Trajectory, scaling: Scaling):
             if e is not None and e > 0:
                 return entry
     return None
+
+
+def _require_solved(run: Trajectory, solver: Solver, values: Mapping[str, Fraction]) -> None:
+    """Raise if an unknown has no equation because sizes grew before, or because its weight meets nothing but zeros."""
+    if solver.stuck is not None:
+        entry = first_blowup(run, solver)
+        if entry is None or not solver.defined(entry.name):
+            raise solver.uncovered(next(name for name in run.program.names if not solver.defined(name)))
+        e = Scaling(run.program, values).get(entry.name)
+        aligned = e is None or e <= 0
+        raise UnsolvableError(
+            spell(run.program.line_of(entry.name)), power(solver.exponent(entry.name) if aligned else e),
+            f"{entry.var} grows with n at step {entry.step}" + (" once its factors align" if aligned else ""),
+            "free the exponents that are given, or normalize the sum")
+    for name, line in solver.idle.items():
+        raise UnsolvableError(spell(line), name, "it multiplies nothing, or only zeros: nothing determines its size",
+                              "remove it, give it exponents [a=..., b=..., c=...], or make its input nonzero")
 
 
 def _require_stable(trajectory: Trajectory, scaling: Scaling) -> None:

@@ -92,8 +92,8 @@ def _weight(result: Derived, name: str) -> str:
         out += _terms(rate_eq)
         out.append(f"    so the learning rate must be {power(-rate_eq.value)}. {LAWS[rate_eq.law].capitalize()}.")
     if init_eq is not None and w.a:
-        out.append(f"  That is without a multiplier; in the form {result.form!r} the multiplier {power(-w.a)} takes its "
-                   "share (Lemma J.1 of Tensor Programs V: the training is the same).")
+        out.append(f"  That is without a multiplier; in the form {result.form!r} the multiplier {power(-w.a)} takes "
+                   "its share (Lemma J.1 of Tensor Programs V: the training is the same).")
     learning = result.learning[name]
     first = learning.first_learns
     if first is not None:

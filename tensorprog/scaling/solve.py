@@ -10,14 +10,16 @@ transpose. Each unknown then has one equation, that its line be Theta(1):
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from tensorprog.exponents.scale import Scale
 from tensorprog.exponents.terms import ZERO, leading, scaled
+from tensorprog.interp.expansion import Undefined
 from tensorprog.interp.scaling import Gaussian, Scaling, Update
 from tensorprog.interp.unroll import Trajectory, symbol
-from tensorprog.program.instructions import Constant, Input, MatMul, MatrixType, Nonlin, Outer
+from tensorprog.program.instructions import Constant, Input, MatMul, Nonlin, Outer, Param
 from tensorprog.program.poly import Poly
 from tensorprog.program.program import spell
 
@@ -47,19 +49,36 @@ class Solver(Scaling):
 
     Attributes:
         values: all that is known at the end. equations: why. free: declared unknowns that nothing determines.
+        stuck: the first line that should have set an unknown, but has an argument without exponent; else None.
+        idle: the random weights that have met nothing but zeros, whose initialization is therefore open.
+        late: the equations of those that gradients passed through before.
     """
 
-    def __init__(self, trajectory: Trajectory, values: dict[str, Fraction], *, aligned: bool = True):
-        self.equations: dict[str, Equation] = {}
+    values: dict[str, Fraction]
+
+    def __init__(self, trajectory: Trajectory, values: Mapping[str, Fraction], *, aligned: bool = True,
+                 known: Mapping[str, Equation] | None = None):
+        self.equations: dict[str, Equation] = dict(known or {})
+        self.late: dict[str, Equation] = {}
+        self._passed: set[str] = set()
+        self._forward = {(x.matrix, x.transposed) for x in trajectory.network.lines if isinstance(x, MatMul)}
         self.free: set[str] = set()
-        self._open: dict[str, Input] = {}
+        self.stuck: str | None = None
+        self.idle: dict[str, Input] = {}
         super().__init__(trajectory.program, dict(values), aligned=aligned)
 
     def step(self, line) -> None:
         """Read one line; where it holds an unknown, set that first."""
-        if isinstance(line, Input) and line.param is not None and isinstance(line.type, MatrixType):
-            self._declare(line)
-        elif isinstance(line, MatMul) and line.matrix in self._open:
+        if any(isinstance(self.states[a], Undefined) for a in line.args):
+            if self.stuck is None and self._sets_unknown(line):
+                self.stuck = line.out
+            super().step(line)
+            return
+        if isinstance(line, Input) and line.param is not None:
+            self._declare(line, line.param)
+        elif isinstance(line, Input) and isinstance(line.law, Constant):
+            self._multiplier(line, line.law.value)
+        elif isinstance(line, MatMul) and line.matrix in self.idle:
             self._initialize(line)
         elif isinstance(line, Nonlin) and isinstance(line.fn, Poly):
             for scale, _ in line.fn.terms:
@@ -73,26 +92,36 @@ class Solver(Scaling):
     def _known(self, name: str) -> bool:
         return name in self.values
 
+    def _sets_unknown(self, line) -> bool:
+        if isinstance(line, MatMul):
+            return line.matrix in self.idle
+        if isinstance(line, Nonlin) and isinstance(line.fn, Poly):
+            return not all(self._known(s) for scale, _ in line.fn.terms for s in scale.symbols)
+        return isinstance(line, Outer) and not all(self._known(s) for s in (*line.coef.symbols, *line.eps.symbols))
+
     def _set(self, name: str, value: Fraction, line, law: str, terms) -> None:
         self.values[name] = value
         self.equations[name] = Equation(name, value, spell(line), law, tuple(terms))
 
-    def _declare(self, line: Input) -> None:
+    def _declare(self, line: Input, param: Param) -> None:
         a, b = symbol("a", line.out), symbol("b", line.out)
-        if line.param.a is None and not self._known(a):
+        if param.a is None and not self._known(a):
             # the gauge of Table 3; the forms are made from it at the end
             self.values[a] = ZERO
-        if line.param.b is None and not self._known(b):
+        if param.b is None and not self._known(b):
             self.values[b] = ZERO
             if not isinstance(line.law, Constant):
-                self._open[line.out] = line
+                self.idle[line.out] = line
 
     def _initialize(self, line: MatMul) -> None:
         matrix: Gaussian = self.states[line.matrix]
         x = leading(self.states[line.vector])
         if x is None:
             return
-        source = self._open.pop(line.matrix)
+        if (line.matrix, line.transposed) not in self._forward:
+            self._passed.add(line.matrix)
+            return
+        source = self.idle.pop(line.matrix)
         d_in, d_out = (matrix.rows, matrix.cols) if line.transposed else (matrix.cols, matrix.rows)
         clt, lln = d_in / 2, d_in - d_out / 2
         gain, law = (lln, "LLN") if lln > clt else (clt, "CLT" if d_in else "sum")
@@ -100,8 +129,11 @@ class Solver(Scaling):
         b = x + gain + (matrix.std or ZERO)
         self._set(symbol("b", source.out), b, line, law, [(f"size of {line.vector}", x), (words, gain)])
         matrix.std = (matrix.std or ZERO) - b
+        if source.out in self._passed:
+            name = symbol("b", source.out)
+            self.late[name] = self.equations[name]
 
-    def _multiplier(self, line: Nonlin, scale: Scale) -> None:
+    def _multiplier(self, line: Input | Nonlin, scale: Scale) -> None:
         for name in scale.symbols:
             if self._known(name):
                 continue
@@ -118,13 +150,13 @@ class Solver(Scaling):
             del self.states[line.out]
             if e is None:
                 continue
-            self._set(name, -e / slope, line, self.reasons[line.args[0]].law if line.args else "sum",
-                      [(f"size of {', '.join(line.args)}", e)])
+            self._set(name, -e / slope, line, self.reasons[line.args[0]].law if line.args else "product",
+                      [(f"size of {', '.join(line.args) or 'the rest'}", e)])
 
     def _rate(self, line: Outer) -> None:
         eps = symbol("eps", line.param)
-        sizes = [leading(self.states[u]) + leading(self.states[v]) for s in line.pairs for u, v in s
-                 if self.states[u] and self.states[v]]
+        sizes = [x + y for s in line.pairs for u, v in s
+                 if (x := leading(self.states[u])) is not None and (y := leading(self.states[v])) is not None]
         if eps in line.eps.symbols and not self._known(eps) and sizes:
             gradient = max(sizes) + self.coefficient(line.gradient)
             self._set(eps, -gradient, line, "product", [("size of the gradient's entries", gradient)])
@@ -135,17 +167,18 @@ class Solver(Scaling):
 
     def _maximal(self, line: MatMul) -> None:
         update = self.program.line_of(line.matrix)
+        assert isinstance(update, Outer)  # its state is an Update
         c = symbol("c", update.param)
         state = self.states[line.out]
-        if c not in self.free or not state:
+        e, x = leading(state), leading(self.terms(line.vector))
+        if c not in self.free or e is None or x is None:
             return
-        e = leading(state)
         reason = self.reasons[line.out]
         pairs = [pair for s in update.pairs for pair in s]
         u, v = next((pair for pair in pairs if pair[1] == reason.via), pairs[0])
-        dim = self.program.type_of(line.vector).dim
-        words = [(f"size of the update's entries ({u} x {v})", e - leading(self.terms(line.vector)) - dim.growth),
-                 (f"size of {line.vector}", leading(self.terms(line.vector))),
+        dim = self.program.dim_of(line.vector)
+        words = [(f"size of the update's entries ({u} x {v})", e - x - dim.growth),
+                 (f"size of {line.vector}", x),
                  (f"sum over {dim.name} ({reason.law})", dim.growth)]
         self.free.discard(c)
         self._set(c, e, line, reason.law, words)
