@@ -167,7 +167,7 @@ def test_a_linear_network_escapes_the_dichotomy():
 
 def test_a_blowup_is_named_where_it_begins():
     found = classify(tp.nets.mlp(2), "sp", optimizer="sgd")
-    assert found.verdict == "unstable" and found.first_blowup[0] == "h2" and found.first_blowup[1:] == (1, Fraction(1, 2))
+    assert found.verdict == "unstable" and found.first_blowup == ("h2", 1, Fraction(1, 2))
     assert "first broken: h2 at step 1 is √n" in str(found)
     assert "h2" in found.explain()
     small = {"W1": {"a": 0, "b": "1/2", "c": 1}, "*": {"a": 0, "b": "1/2", "c": 1}}

@@ -27,7 +27,8 @@ class Standing(NamedTuple):
 
 def starts_right(a, b) -> bool:
     """Preactivations are Theta(1) and outputs O(1) at initialization."""
-    return a[0] + b[0] == 0 and all(x + y == HALF for x, y in zip(a[1:-1], b[1:-1], strict=True)) and a[-1] + b[-1] >= HALF
+    first, *middle, last = (x + y for x, y in zip(a, b, strict=True))
+    return first == 0 and all(x == HALF for x in middle) and last >= HALF
 
 
 def sgd(a, b, c) -> Standing:
