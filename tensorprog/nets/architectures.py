@@ -133,11 +133,16 @@ def _normalized(p: Program, kind: str, name: str, x, *, out: str):
 
 
 def _head_axes(p: Program, heads: int, regime: dict) -> tuple[Dim, Dim]:
-    for key in regime:
+    growths: dict[str, Fraction] = {}
+    for key, growth in regime.items():
         if key not in ("heads", "d_head"):
             raise ParseError("regime", key, "no such axis of a transformer", "use heads and d_head")
-    grown = Fraction(str(regime.get("heads", 1 - Fraction(str(regime.get("d_head", 1))))))
-    along = Fraction(str(regime.get("d_head", 1 - grown)))
+        try:
+            growths[key] = Fraction(str(growth))
+        except (ValueError, ZeroDivisionError):
+            raise ParseError("regime", growth, "a growth is a rational power of n", f"write {key}=1/2") from None
+    grown = growths.get("heads", 1 - growths.get("d_head", Fraction(1)))
+    along = growths.get("d_head", 1 - grown)
     if grown and along:
         raise NotCoveredError("transformer", f"heads ~ n^{grown}, d_head ~ n^{along}",
                               "logits would be a tensor with two growing axes", "fix one of them: heads=0 or d_head=0")
