@@ -92,6 +92,10 @@ class LossGradient(Function):
                                   "differentiate the loss by hand")
         return LossGradient(self.loss, self.slopes[i], None, None, (*self.order, i), self.key)
 
+    def __reduce__(self):
+        # like the loss it belongs to: its functions do not travel between processes by themselves
+        return _gradient_of, (self.loss if self.key is None else self.key, self.order)
+
 
 @dataclass(frozen=True, slots=True)
 class Loss:
@@ -150,3 +154,10 @@ def _look_up(name: str) -> Loss:
     from tensorprog.atoms.losses import loss
 
     return loss(name)
+
+
+def _gradient_of(source: str | tuple, order: tuple[int, ...]) -> LossGradient:
+    out = (_look_up(source) if isinstance(source, str) else source[0](*source[1:])).gradient
+    for i in order:
+        out = out.partial(i)
+    return out

@@ -194,7 +194,9 @@ def confirm(
             help="Keep finished runs here; the same command goes on from them.",
         ),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", help="Processes to run with.")] = 1,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", show_default=False, help="Processes to run with; one a core by default.")
+    ] = None,
     budget: Annotated[
         float | None,
         typer.Option("--budget", metavar="SECONDS", show_default=False, help="Start no run after this time."),

@@ -210,7 +210,7 @@ def confirm(
     widths: str | None,
     seeds: int | None,
     out: str | None,
-    jobs: int,
+    jobs: int | None,
     budget: float | None,
 ) -> Answer:
     """Answer with every predicted exponent against what is measured at finite width."""
@@ -247,13 +247,21 @@ def confirm(
     )
 
 
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _workers:
     """The map that runs are spread with: the builtin, or that of processes, which are ended on the way out.
 
     Workers ignore Ctrl-C, so that it is the parent that ends and keeps what is finished.
     """
 
-    def __init__(self, jobs: int):
+    def __init__(self, jobs: int | None):
+        if jobs is None:
+            jobs = _cores()
         if jobs < 1:
             raise ParseError("--jobs", jobs, "at least one job is needed", "write --jobs 1")
         self.jobs, self.pool = jobs, None
@@ -262,7 +270,11 @@ class _workers:
         if self.jobs == 1:
             return map
         import multiprocessing
+        import os
 
+        # each process has one core: threads of linear algebra that wait for each other cost far more than they give
+        for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+            os.environ.setdefault(name, "1")
         # spawn: BLAS threads of the parent do not survive a fork
         self.pool = multiprocessing.get_context("spawn").Pool(self.jobs, _ignore_interrupts)
         return self.pool.imap_unordered

@@ -32,7 +32,8 @@ def stream(entropy: tuple[int, ...], key: tuple[int, ...]) -> np.random.Generato
 @lru_cache(maxsize=1)
 def pool() -> ThreadPoolExecutor:
     """Return the threads that share large array work, one a core."""
-    return ThreadPoolExecutor(os.cpu_count() or 1)
+    # whoever keeps linear algebra on one thread runs processes side by side
+    return ThreadPoolExecutor(int(os.environ.get("OPENBLAS_NUM_THREADS") or os.cpu_count() or 1))
 
 
 def spread(function, items) -> list:

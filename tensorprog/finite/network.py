@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from tensorprog.atoms.optimizers import optimizer as optimizer_record
 from tensorprog.errors import RunError
 from tensorprog.finite.confirm import Confirmation, confirm_exponents
 from tensorprog.interp.scaling import Scaling
@@ -40,14 +41,15 @@ class Predictions:
 
 
 def predict(network: Program, parametrization=None, *, optimizer=None, steps: int = 3, batch: int = 2,
-            lr: Fraction = Fraction(1), kinds: Iterable[str] = KINDS) -> Predictions:
+            lr: Fraction | None = None, kinds: Iterable[str] = KINDS) -> Predictions:
     """Return the predicted exponent of every activation, change, update and gradient at steps 0 to ``steps``.
 
     Args:
         network: a program with weights, outputs and a loss.
         parametrization: as for ``classify``; None derives µP for the optimizer.
         optimizer: a name or a record; by default that of a Derived, else "sgd".
-        steps, batch, lr: of the training run.
+        steps, batch, lr: of the training run; the learning rate (apart from its power of n) is by default 1/4 for
+            optimizers linear in the gradient and 1/10 for others, whose steps are larger.
         kinds: what to predict: "value" (step 0), "increment", "update", "initial", "gradient".
 
     Example:
@@ -61,7 +63,10 @@ def predict(network: Program, parametrization=None, *, optimizer=None, steps: in
         optimizer = parametrization.trajectory.optimizer if isinstance(parametrization, Derived) else "sgd"
     if parametrization is None:
         parametrization = derive(network, optimizer)
-    run = unroll(network, optimizer, steps=steps, batch=batch, lr=lr)
+    rule = optimizer_record(optimizer) if isinstance(optimizer, str) else optimizer
+    if lr is None:
+        lr = Fraction(1, 4) if rule.linear else Fraction(1, 10)
+    run = unroll(network, rule, steps=steps, batch=batch, lr=lr)
     values = assign(network, parametrization, run.optimizer)
     scaling = Scaling(run.program, values)
     names = {v for v in watched(network) if not v.startswith("_")}
@@ -85,7 +90,7 @@ def predict(network: Program, parametrization=None, *, optimizer=None, steps: in
 
 
 def confirm(network: Program, parametrization=None, *, optimizer=None, steps: int = 3, batch: int = 2,
-            lr: Fraction = Fraction(1), widths: Iterable[int] | None = None,
+            lr: Fraction | None = None, widths: Iterable[int] | None = None,
             seeds: int | Mapping[int, int] | None = None,
             path: str | os.PathLike | None = None, map: Callable[..., Iterable] = map, progress: bool = False,
             budget: float = 60.0, dtype: str = "float64", method: str = "auto", backend: str = "numpy",
@@ -121,6 +126,7 @@ def confirm(network: Program, parametrization=None, *, optimizer=None, steps: in
             raise RunError(label, label, "nothing is predicted of this",
                            "name one of: " + ", ".join(list(exponents)[:8]))
         exponents[label] = Fraction(e)
-    return confirm_exponents(told.trajectory.program, exponents, groups=told.groups, values=told.values, widths=widths,
-                             seeds=seeds, path=path, map=map, progress=progress, budget=budget, dtype=dtype,
-                             method=method, backend=backend)
+    found = confirm_exponents(told.trajectory.program, exponents, groups=told.groups, values=told.values,
+                              widths=widths, seeds=seeds, path=path, map=map, progress=progress, budget=budget,
+                              dtype=dtype, method=method, backend=backend)
+    return replace(found, stopped=told.stopped)

@@ -34,7 +34,7 @@ from tensorprog.program.program import Program
 replicates = Rules("replicates")
 
 #: Numbers in all matrices of a batch together.
-_ROOM = 1 << 21
+_ROOM = 1 << 23
 _MOST = 64
 
 

@@ -177,3 +177,11 @@ def test_wrong_rules_are_refused(wrong, message):
 def test_unknown_optimizer():
     with pytest.raises(ParseError, match=r"no such optimizer(.|\n)*adam"):
         optimizer("adm")
+
+
+def test_gradients_of_losses_travel_between_processes():
+    f, y = np.array([0.3, -1.0]), np.array([1.0, 0.0])
+    for record in losses():
+        again = pickle.loads(pickle.dumps(record.gradient))
+        assert again == record.gradient
+        np.testing.assert_array_equal(again.evaluate({}, {}, f, y), record.gradient.evaluate({}, {}, f, y))
