@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 #: that never vanish, and those that vanish, or decay, on one side.
 ODD, EVEN = ("tanh", "sin", "erf", "hard_tanh", "sign"), ("cos", "gaussian")
 TWO_SIDED, ONE_SIDED = ("leaky_relu", "abs"), ("relu", "gelu", "sigmoid", "softplus", "silu")
-#: Coefficients, variances and covariances are ratios of different primes: no expectation vanishes, or nearly, for their sake.
+#: Coefficients, variances and covariances are ratios of different primes: no expectation vanishes, or nearly so, for
+#: their sake.
 _COEFFICIENTS = tuple(Fraction(x) for x in ("7/5", "11/13", "37/31", "-53/17"))
 _VARIANCES = tuple(Fraction(x) for x in ("43/41", "53/47", "59/61", "71/67"))
 _COVARIANCES = tuple(Fraction(x) for x in ("0", "31/73", "-29/79"))

@@ -58,12 +58,14 @@ class Confirmation:
         widths: the widths that were run.
         seeds: how many seeds at each of them.
         seconds: what it took.
+        stopped: where the predictions end, the label of the first blow-up; None if they go to the last step.
     """
 
     checks: tuple[Check, ...]
     widths: tuple[int, ...]
     seeds: tuple[int, ...]
     seconds: float = 0.0
+    stopped: str | None = None
     sweep: Sweep | None = field(default=None, repr=False)
 
     _HEAD = ("what", "predicted", "measured", "99% interval", "verdict", "reason")
@@ -84,21 +86,27 @@ class Confirmation:
     def to_json(self) -> dict:
         """Return plain data for a JSON object."""
         return {"checks": [c.to_json() for c in self.checks], "verdict": self.verdict.name.lower(),
-                "widths": list(self.widths), "seeds": list(self.seeds)}
+                "widths": list(self.widths), "seeds": list(self.seeds), "stopped": self.stopped}
+
+    @property
+    def _end(self) -> str:
+        return "" if self.stopped is None else f"predictions end at {self.stopped}, the first blow-up"
 
     def __str__(self) -> str:
         rows = [self._HEAD, *(c.cells() for c in self.checks)]
         wide = [max(len(r[i]) for r in rows) for i in range(len(self._HEAD))]
         table = "\n".join("  ".join(x.ljust(w) for x, w in zip(r, wide, strict=True)).rstrip() for r in rows)
         runs = f"{min(self.widths, default=0)} to {max(self.widths, default=0)}, {sum(self.seeds)} runs"
-        return f"{table}\n{self.verdict.name.lower()} (widths {runs})"
+        end = f"\n{self._end}" if self._end else ""
+        return f"{table}{end}\n{self.verdict.name.lower()} (widths {runs})"
 
     def _repr_html_(self) -> str:
         def row(cells, tag):
             return "<tr>" + "".join(f"<{tag}>{html.escape(x)}</{tag}>" for x in cells) + "</tr>"
 
         body = "".join(row(c.cells(), "td") for c in self.checks)
-        return (f"<table><thead>{row(self._HEAD, 'th')}</thead><tbody>{body}</tbody></table>"
+        end = f"<p>{html.escape(self._end)}</p>" if self._end else ""
+        return (f"<table><thead>{row(self._HEAD, 'th')}</thead><tbody>{body}</tbody></table>{end}"
                 f"<p><b>{self.verdict.name.lower()}</b></p>")
 
 
@@ -159,7 +167,7 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
         previous = refuted
         if settled or not plan.extend(budget - (time.monotonic() - start)):
             break
-    return Confirmation(checks, tuple(runs.widths), tuple(runs.counts), time.monotonic() - start, runs)
+    return Confirmation(checks, tuple(runs.widths), tuple(runs.counts), time.monotonic() - start, sweep=runs)
 
 
 def _check(runs: Sweep, what: str, predicted: Fraction | None, tolerance: Fraction, order: Fraction, of: int) -> Check:

@@ -6,6 +6,7 @@ import re
 from difflib import get_close_matches
 from fractions import Fraction
 
+from tensorprog.atoms.losses import loss
 from tensorprog.errors import ParseError, ProgramError, TensorProgError
 from tensorprog.exponents.scale import ONE, Scale
 from tensorprog.program import build
@@ -23,7 +24,6 @@ MAX_LINE, MAX_SIZE = 100_000, 10**12
 
 _CODE = re.compile(r"""(?:`[^`]*`|"[^"]*"|[^#])*""")
 _HEAD = re.compile(r"\s*([^\W\d]\w*)(?!\w)(?!\s*=)")
-_LOSSES = ("squared", "logistic", "cross_entropy")
 
 
 class Reader(Evaluator):
@@ -248,9 +248,7 @@ class Reader(Evaluator):
         self.at(name)
         if self.program.loss is not None:
             raise ParseError("", str(name), "the loss is declared already", "keep one of the two lines")
-        if name not in _LOSSES:
-            raise ParseError("", str(name), f"unknown loss {name}", "use " + ", ".join(_LOSSES))
-        self.program.loss = str(name)
+        self.program.loss = loss(str(name)).name
 
     def on_assign(self, name, sign, value):
         """Write the line of a definition; a matrix expression only gets a name."""

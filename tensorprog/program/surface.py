@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from tensorprog.errors import ProgramError
 from tensorprog.exponents.affine import Affine
@@ -31,6 +31,9 @@ from tensorprog.program.numbers import ALMOST_ZERO, coefficient, sign
 
 ZERO = Scale(Fraction(0))
 
+#: What a coefficient may be given as: an exact number (of sympy too), a dimension, or a power of one.
+Exact: TypeAlias = int | Fraction | Dim | Scale | Any
+
 
 class Surface:
     """Abstract: what a ``Program`` offers beyond its lines. Every method that declares returns a handle."""
@@ -45,7 +48,8 @@ class Surface:
 
     # -------------------------------------------------------------------------------------- declarations
 
-    def matrix(self, name: str, rows: Dim, cols: Dim, *, variance=None, mean=0) -> build.Matrix:
+    def matrix(self, name: str, rows: Dim, cols: Dim, *, variance: Exact | None = None,
+               mean: Exact = 0) -> build.Matrix:
         """Declare a matrix of independent entries N(mean, variance).
 
         Args:
@@ -67,7 +71,7 @@ class Surface:
         law = Normal(coefficient(mean, "a mean"), _variance(name, default))
         return self[self.add(Input(name, MatrixType(_dim(name, rows), _dim(name, cols)), law))]
 
-    def vector(self, name: str, dim: Dim, *, mean=0, variance=1) -> build.Vector:
+    def vector(self, name: str, dim: Dim, *, mean: Exact = 0, variance: Exact = 1) -> build.Vector:
         """Declare a vector of independent coordinates N(mean, variance), of order 1 by default."""
         law = Normal(coefficient(mean, "a mean"), _variance(name, variance))
         return self[self.add(Input(name, VectorType(_dim(name, dim)), law))]
@@ -115,7 +119,7 @@ class Surface:
             self.add(Input(name, VectorType(_dim(name, dim)), Joint(group, i, mu, cov)))
         return tuple(self[name] for name in group)
 
-    def constant(self, name: str, dim: Dim, *, value=1) -> build.Vector:
+    def constant(self, name: str, dim: Dim, *, value: Exact = 1) -> build.Vector:
         """Declare a vector whose coordinates are all ``value``, an exact number."""
         return self[self.add(Input(name, VectorType(_dim(name, dim)), Constant(coefficient(value, "a constant"))))]
 

@@ -145,7 +145,7 @@ BAD = [
     (D + 'exponent alpha\ny = n^(alpha^2) * x', 10, ProgramError, 'alpha',
      'an unknown exponent stands in a power only', 'write n^(alpha)'),
     (D + 'output y', 9, ProgramError, 'y', 'no such variable', 'name one of: W, B, x, v, t'),
-    (D + 'loss hinge', 9, ParseError, 'hinge', 'unknown loss hinge', 'use squared, logistic, cross_entropy'),
+    (D + 'loss hinge', 9, ParseError, 'hinge', 'no such loss', 'did you mean cross_entropy, logistic, squared?'),
     (D + 'loss squared\nloss squared', 10, ParseError, 'squared',
      'the loss is declared already', 'keep one of the two lines'),
     (D + 'matrx C : n x n', 9, ParseError, 'C', "unexpected 'C'", 'did you mean matrix? A definition is: name ='),
