@@ -199,8 +199,9 @@ def confirm(
     ] = None,
     budget: Annotated[
         float | None,
-        typer.Option("--budget", metavar="SECONDS", show_default=False, help="Start no run after this time."),
+        typer.Option("--budget", metavar="SECONDS", show_default=False, help="Start no round after this time (120)."),
     ] = None,
+    every: Annotated[bool, typer.Option("--all", help="List every check, however many.")] = False,
     json: Json = False,
 ) -> Callable[[], int]:
     """Train networks of several widths and compare the fitted exponents with the predicted ones.

@@ -196,6 +196,10 @@ def classify(
 # --------------------------------------------------------------------------------------------------- confirm
 
 
+#: Rows of a table of checks, and the seconds that a confirmation may take unless told otherwise.
+MOST_ROWS, BUDGET = 48, 120.0
+
+
 def confirm(
     spec: str,
     *,
@@ -212,6 +216,7 @@ def confirm(
     out: str | None,
     jobs: int | None,
     budget: float | None,
+    every: bool,
 ) -> Answer:
     """Answer with every predicted exponent against what is measured at finite width."""
     from tensorprog.finite.network import confirm as confirmed
@@ -223,12 +228,14 @@ def confirm(
     )
     program = trained(spec, settings, regime, freeze)
     subject = given if given is not None else derived(program, optimizer)
+    options.setdefault("budget", BUDGET)
     with _workers(jobs) as mapped:
         result = confirmed(program, subject, optimizer=optimizer, map=mapped, progress=sys.stderr.isatty(), **options)
     data = result.to_json()
     name = given if isinstance(given, str) else "the abc file" if given is not None else "the derived µP"
     head = ("what", "predicted", "measured", "99% interval", "verdict")
-    rows = [check.cells()[: len(head)] for check in result.checks]
+    listed, left_out = (result.checks, "") if every else _worth_reading(result.checks)
+    rows = [check.cells()[: len(head)] for check in listed]
     reasons = [f"{c['what']}: {c['reason']}" for c in data["checks"] if c["verdict"] == "refuted"]
     colours = {"confirmed": None, "refuted": "bold red", "inconclusive": "yellow"}
     counts = [f"{sum(c['verdict'] == v for c in data['checks'])} {v}" for v in colours]
@@ -239,12 +246,27 @@ def confirm(
             f"{name}, {optimizer}: exponents of n, predicted and measured",
             "",
             table(head, rows, style=lambda row: colours.get(row[-1])),
+            *([left_out] if left_out else []),
             "",
             *reasons,
             f"{verdict}: {', '.join(counts)}",
         ],
         STATUS_OF_VERDICT[verdict],
     )
+
+
+def _worth_reading(checks: Sequence[Any]) -> tuple[Sequence[Any], str]:
+    """Return the checks of a table that a person reads, and a line on the others."""
+    if len(checks) <= MOST_ROWS:
+        return checks, ""
+    from tensorprog.finite.fit import Verdict
+
+    refuted, open_ones, good = ([c for c in checks if c.verdict is v] for v in
+                                (Verdict.REFUTED, Verdict.INCONCLUSIVE, Verdict.CONFIRMED))
+    room = max(8, MOST_ROWS - len(refuted))
+    shown = {*map(id, refuted), *map(id, open_ones[: room // 2]), *map(id, good[: room // 2])}
+    listed = [c for c in checks if id(c) in shown]
+    return listed, f"… and {len(checks) - len(listed)} more, none of them refuted; --all lists them"
 
 
 def _cores() -> int:
