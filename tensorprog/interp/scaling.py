@@ -415,13 +415,13 @@ def _outer(self: Scaling, line: Outer):
         for weight, pairs in zip(weights, line.pairs, strict=True):
             pieces += [Piece(coef + gradient, self.states[u], self.states[v], (u, v)) for u, v in pairs if weight]
         return Update(pieces, rows, cols)
-    eps = self.size(line.eps)
     entries = [
         (gradient + s.e + r.e, s, r, (u, v))
         for pairs in line.pairs for u, v in pairs for s in self.states[u] for r in self.states[v]
     ]
     if not entries:
         return Update([], rows, cols)
+    eps = self.size(line.eps)
     groups: dict = {}
     for entry in entries:
         # one-hot columns do not overlap: each has its own gradient entries, hence its own scale
