@@ -1,4 +1,5 @@
-"""Linear algebra on one thread: tests run side by side, and threads that wait for each other cost more than they give."""
+"""Linear algebra on one thread: tests run side by side, and threads that wait for each other cost more than they give.
+"""
 
 import os
 
