@@ -33,7 +33,6 @@ def values(a, b, c) -> dict[str, Fraction]:
     out = {}
     for w, *abc in zip(names(len(a) - 1), a, b, c, strict=True):
         out |= {symbol(letter, w): Fraction(x) for letter, x in zip("abc", abc, strict=True)}
-        out[symbol("wd", w)] = Fraction(0)
     return out
 
 
@@ -75,7 +74,7 @@ def test_dichotomy_of_sign_like_optimizers(optimizer, activation):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("optimizer, activation", [("signsgd", "tanh"), ("adam", "gelu"), ("adamw", "tanh")])
+@pytest.mark.parametrize("optimizer, activation", [("signsgd", "tanh"), ("adam", "gelu")])
 def test_dichotomy_of_sign_like_optimizers_often(optimizer, activation):
     assert_theorem(5_000, 4, activation, optimizer)
 
