@@ -13,7 +13,7 @@ from tensorprog.exponents.terms import ZERO
 from tensorprog.interp.scaling import Scaling
 from tensorprog.interp.unroll import Trajectory, symbol, unroll
 from tensorprog.program.dims import Dim
-from tensorprog.program.instructions import Input, MatMul, MatrixType, Nonlin, VectorType
+from tensorprog.program.instructions import Input, MatMul, MatrixType, Nonlin, Param, VectorType
 from tensorprog.program.poly import Poly
 from tensorprog.program.program import Program, spell
 from tensorprog.scaling.solve import Equation, Solver
@@ -187,6 +187,7 @@ def derive(network: Program, optimizer: str | Rule = "adam", *, form: str = "tab
     """
     network = prepared(network, freeze, regime)
     rule = optimizer_record(optimizer) if isinstance(optimizer, str) else optimizer
+    network = _in_given_gauges(network, rule, steps, eps)
     # the exponent of epsilon is always of interest; whether a finite one slows learning only if it is given
     some = (eps if eps is not None else Fraction(1, 10**8)) if rule.has_eps else None
     span = 1
@@ -264,6 +265,36 @@ def prepared(network: Program, freeze: Collection[str] = (), regime: Mapping[str
             line = replace(line, type=kind, param=param)
         lines.append(line)
     return Program(dims.values(), lines, outputs=network.outputs, loss=network.loss, unknowns=network.unknowns).freeze()
+
+
+def _in_given_gauges(network: Program, rule: Rule, steps: int, eps: Fraction | None) -> Program:
+    """Return the network with ``a`` filled in for the weights of which only b or c are given.
+
+    The training is the same for all (a + theta, b - theta, c - k theta), so a given b, or else a given c, asks for a
+    gauge: solve as if nothing were given, and shift.
+    """
+    asked = {p.out: p for p in network.params if p.param.a is None and (p.param.b is not None or p.param.c is not None)
+             and p.law == network.default_law(p.out, p.param)}
+    if not asked:
+        return network
+
+    def with_params(params: Mapping[str, Param]) -> Program:
+        lines = [replace(x, param=params[x.out], law=network.default_law(x.out, params[x.out]))
+                 if isinstance(x, Input) and x.out in params else x for x in network.lines]
+        return Program(network.dims.values(), lines, outputs=network.outputs, loss=network.loss,
+                       unknowns=network.unknowns).freeze()
+
+    free = {name: replace(p.param, b=None, c=None) for name, p in asked.items()}
+    solved = derive(with_params(free), rule, form="table3", steps=steps, eps=eps).weights
+    filled = {}
+    for name, p in asked.items():
+        w, given = solved[name], p.param
+        if given.b is not None:
+            w = w.shifted(w.b - given.b, rule.lr_gauge)
+        elif given.c is not None and w.c is not None:
+            w = w.shifted((w.c - given.c) / rule.lr_gauge, rule.lr_gauge)
+        filled[name] = replace(given, a=w.a, b=w.b, c=w.c if given.c is None else given.c)
+    return with_params(filled)
 
 
 def _unsolved(solver: Solver, network: Program) -> bool:

@@ -53,6 +53,7 @@ def explain(result: Derived, name: str) -> str:
             size of x2@0: 1
             sum over a growing axis (LLN): n
             so the entries of V must be 1/n. Law of large numbers: the summands are correlated, so all of them add up.
+            (At initialization they are not; training aligns the input with the weight.)
           learning rate: the update of V acts in `dV@0.f@1 = dV@0 @ x2@1`, which must be 1.
             size of the update's entries (chi.f@0 x x2@0): 1
             size of x2@1: 1
@@ -87,6 +88,8 @@ def _weight(result: Derived, name: str) -> str:
         out.append(f"  init: {name} meets {x} in `{init_eq.line}`, which must be 1.")
         out += _terms(init_eq)
         out.append(f"    so the entries of {name} must be {power(-init_eq.value)}. {LAWS[init_eq.law].capitalize()}.")
+        if init_eq.law == "LLN":
+            out.append("    (At initialization they are not; training aligns the input with the weight.)")
     if rate_eq is not None:
         out.append(f"  learning rate: the update of {name} acts in `{rate_eq.line}`, which must be 1.")
         out += _terms(rate_eq)

@@ -251,3 +251,32 @@ def test_a_larger_learning_rate_of_any_weight_is_unstable_or_changes_nothing(nam
         faster = dict(values)
         faster[symbol("c", w.out)] -= Fraction(1, 4)
         assert first_blowup(run, Scaling(run.program, faster)) is not None, w.out
+
+
+GIVEN = """
+dim n
+dim d = 3
+param W1 : n x d {W1}
+param W2 : n x n {W2}
+param V : 1 x n {V}
+input xi : d
+f = V @ tanh(W2 @ tanh(W1 @ xi))
+output f
+"""
+
+
+@pytest.mark.parametrize("optimizer, weight, given, expected", [
+    ("sgd", "W2", "[b=0]", ("1/2", "0", "-1")),
+    ("adam", "W2", "[b=0]", ("1/2", "0", "1/2")),
+    ("sgd", "W1", "[c=0]", ("-1/2", "1/2", "0")),
+    ("sgd", "V", "[b=1/2, c=0]", ("1/2", "1/2", "0")),
+    ("adam", "V", "[b=1/2]", ("1/2", "1/2", "1/2")),
+    ("adam", "V", "[a=1]", ("1", "0", "0")),
+])
+def test_a_given_b_or_c_is_a_gauge(optimizer, weight, given, expected):
+    text = GIVEN.format(**{name: given if name == weight else "" for name in ("W1", "W2", "V")})
+    d = tp.derive(tp.parse(text), optimizer, form="table3")
+    w = d.weights[weight]
+    assert (w.a, w.b, w.c) == tuple(map(Fraction, expected))
+    plain = tp.derive(tp.parse(GIVEN.format(W1="", W2="", V="")), optimizer, form="table3")
+    assert {k: v.update for k, v in d.learning.items()} == {k: v.update for k, v in plain.learning.items()}
