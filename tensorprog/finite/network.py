@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -19,6 +20,8 @@ from tensorprog.scaling.derive import Derived, derive, first_blowup, watched
 #: What is measured, and how it is written in tables: h1@0 (value), Dh1@2 (change since step 0), Uh1@2 (the part of it
 #: that is the weight's own update), dh1@1 (gradient).
 KINDS = ("value", "increment", "update", "gradient")
+#: What distinguishes alike variables in their names: the token (and the one attended to).
+_ALIKE = re.compile(r"_t\d+(s\d+)?(?=[_@#])")
 PREFIX = {"value": "", "increment": "D", "update": "U", "gradient": "d", "initial": "W"}
 
 
@@ -85,8 +88,27 @@ def predict(network: Program, parametrization=None, *, optimizer=None, steps: in
                 groups[label] = (*groups.get(label, ()), entry.name)
         if entry is end:
             break
+    exponents, groups = _merged(exponents, groups)
     stopped = None if end is None else f"{PREFIX[end.kind]}{end.var}@{end.step}"
+    if stopped is not None and stopped not in exponents:
+        stopped = _ALIKE.sub("", stopped)
     return Predictions(run, values, exponents, groups, stopped)
+
+
+def _merged(exponents: dict[str, Fraction | None], groups: dict[str, tuple[str, ...]]):
+    """Return the labels with alike variables (tokens and heads of a layer) of equal exponents measured together.
+
+    They share their law up to constants, so nothing is lost, and the noise of single numbers averages out.
+    """
+    merged: dict[str, Fraction | None] = {}
+    together: dict[str, tuple[str, ...]] = {}
+    for label, e in exponents.items():
+        stem = _ALIKE.sub("", label)
+        if merged.get(stem, e) != e:
+            stem = label
+        merged[stem] = e
+        together[stem] = (*together.get(stem, ()), *groups[label])
+    return merged, together
 
 
 def confirm(network: Program, parametrization=None, *, optimizer=None, steps: int = 3, batch: int = 2,
