@@ -13,7 +13,7 @@ from fractions import Fraction
 
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.execute import matrix_shape
-from tensorprog.finite.fit import ExponentFit, Verdict, fit_exponent, judge_with_reason
+from tensorprog.finite.fit import ExponentFit, Verdict, fit_and_judge
 from tensorprog.finite.sweep import Sweep, sweep
 from tensorprog.program.instructions import Outer
 from tensorprog.program.program import Program
@@ -112,7 +112,7 @@ class Confirmation:
 
 def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | None], *,
                       groups: Mapping[str, Sequence[str]] | None = None, values: Values | None = None,
-                      widths: Iterable[int] | None = None, seeds: int | None = None,
+                      widths: Iterable[int] | None = None, seeds: int | Mapping[int, int] | None = None,
                       tolerance: Fraction = Fraction(1, 10), budget: float = 60.0, order: Fraction | None = None,
                       path: str | os.PathLike | None = None, map: Callable[..., Iterable] = builtins.map,
                       progress: bool = False, dtype: str = "float64", method: str = "auto", backend: str = "numpy",
@@ -121,17 +121,18 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
 
     What is not confirmed at first gets more seeds and larger widths while time remains, also what is refuted:
     a refutation that survives a second round ends it.
-    With widths and seeds given, there is one round and no more.
+    With widths and seeds given, there is one round and no more; its result does not depend on the machine's speed.
 
     Args:
         predictions: name of a variable, or label of a group -> exponent; None means exactly zero.
         groups: label -> names, measured together by the root mean square of their sizes.
         values: the unknown exponents of the program.
         widths: the scales; by default 2^6 to 2^14 if the random matrices need not be formed, else 2^6 to 2^11.
-        seeds: replicates at every width; by default more at small widths, where they are noisier and cheap.
+        seeds: replicates at every width, or width -> replicates, which gives the widths too; by default more at
+            small widths, where they are noisier and cheap.
         tolerance: how far a measured exponent may be from the prediction.
         budget: seconds after which no further round is begun.
-        order: the step between consecutive orders; by default half the smallest growth of a dimension.
+        order: the step between consecutive orders; by default as ``consecutive`` gives it.
         path, map, progress, dtype, method, backend, data_seed: as for ``sweep``.
 
     Raises:
@@ -143,14 +144,13 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
         >>> x, y = p.vector("x", n), p.vector("y", n)
         >>> p.output(p.mean(x * y))
         >>> c = confirm_exponents(p, {p.outputs[0]: Fraction(-1, 2), "x": Fraction(0)})
-        >>> c.verdict.name, confirm_exponents(p, {p.outputs[0]: Fraction(0)}).verdict.name
+        >>> c.verdict.name, confirm_exponents(p, {p.outputs[0]: Fraction(1, 2)}).verdict.name
         ('CONFIRMED', 'REFUTED')
     """
     start = time.monotonic()
     groups = groups or {}
     measure = {what: tuple(groups.get(what, (what,))) for what in predictions}
-    growing = [g for g in program.growths.values() if g > 0]
-    order = order or min(growing, default=Fraction(1)) / 2
+    orders = {what: order or consecutive(program, names) for what, names in measure.items()}
     thin = method == "matrix-free" or (method == "auto" and not _forms_matrices(program))
     plan = _Plan(thin, widths, seeds)
     previous: set[str] = set()
@@ -160,7 +160,8 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
                      progress=progress, dtype=dtype, method=method, backend=backend, data_seed=data_seed,
                      known=plan.known)
         plan.known = runs.records
-        checks = tuple(_check(runs, what, e, tolerance, order, len(predictions)) for what, e in predictions.items())
+        checks = tuple(_check(runs, what, e, tolerance, orders[what], len(predictions))
+                       for what, e in predictions.items())
         open_ones = {c.what for c in checks if c.verdict is Verdict.INCONCLUSIVE}
         refuted = {c.what for c in checks if c.verdict is Verdict.REFUTED}
         settled = bool(refuted & previous) or not (open_ones or refuted)
@@ -171,8 +172,22 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
 
 
 def _check(runs: Sweep, what: str, predicted: Fraction | None, tolerance: Fraction, order: Fraction, of: int) -> Check:
-    fit = fit_exponent(runs.samples("", what), order=order, checks=of)
-    return Check(what, predicted, fit, *judge_with_reason(fit, predicted, tolerance))
+    return Check(what, predicted, *fit_and_judge(runs.samples("", what), predicted, tolerance=tolerance, order=order,
+                                                 checks=of))
+
+
+def consecutive(program: Program, names: Iterable[str]) -> Fraction:
+    """Return the step between consecutive orders of variables: half the smallest growth of an axis they depend on."""
+    growths = program.growths
+    if len({g for g in growths.values() if g > 0}) > 1:
+        needed = set(names)
+        for line in reversed(program.lines):
+            if line.out in needed:
+                needed.update(line.args)
+        types = [program.type_of(x) for x in needed]
+        axes = {d.name for t in types for d in (getattr(t, k, None) for k in ("dim", "rows", "cols")) if d is not None}
+        growths = {d: growths[d] for d in axes}
+    return min((g for g in growths.values() if g > 0), default=Fraction(1)) / 2
 
 
 def _forms_matrices(program: Program) -> bool:
@@ -206,12 +221,15 @@ class _Clock:
 class _Plan:
     """How many seeds to run at which widths, and how to go on."""
 
-    def __init__(self, thin: bool, widths: Iterable[int] | None, seeds: int | None):
+    def __init__(self, thin: bool, widths: Iterable[int] | None, seeds: int | Mapping[int, int] | None):
+        if widths is None and isinstance(seeds, Mapping):
+            widths = seeds
         self._given = widths is not None and seeds is not None
         self._seed_count, self._fixed_widths = seeds, widths is not None
         chosen = list(widths) if widths is not None else [1 << k for k in range(6, 15 if thin else 12)]
         self._widest, self._power = (1 << 20, 1) if thin else (1 << 12, 2)
-        self.seeds = {n: seeds or max(_FEWEST_SEEDS, min(48, (1 << 13) // n)) for n in chosen}
+        self.seeds = {n: seeds[n] for n in chosen} if isinstance(seeds, Mapping) else {
+            n: seeds or max(_FEWEST_SEEDS, min(48, (1 << 13) // n)) for n in chosen}
         self.seconds: dict[int, float] = {}
         self.known: Mapping = {}
 

@@ -78,10 +78,10 @@ def fit_exponent(samples: Mapping[int, Sequence[float]], *, order: Fraction = Fr
 
         n^(2e) (a_0 + a_1 x + a_2 x^2),        x = n^(-1/2),    a_1^2 <= 4 a_0 a_2.
 
-    For every ratio of coefficients on a grid, the weighted least squares line of ``log size`` corrected by this
-    curve gives e; the interval is the union over all ratios that fit about as well as the best one (profile
-    likelihood), with chi-square inflated by the lack of fit. Ratios are penalised as Cauchy variables for
-    ``low, high``, and only bounded for ``outer``.
+    What comes after, of relative size ``x^3``, counts as an error of the size. For every ratio of coefficients on a
+    grid, the weighted least squares line of ``log size`` corrected by this curve gives e; the interval is the union
+    over all ratios that fit about as well as the best one (profile likelihood), with chi-square inflated by the lack
+    of fit. Ratios are penalised as Cauchy variables for ``low, high``, and only bounded for ``outer``.
 
     Args:
         samples: width -> the sizes of the seeds, nonnegative.
@@ -109,8 +109,10 @@ def fit_exponent(samples: Mapping[int, Sequence[float]], *, order: Fraction = Fr
     from scipy import stats
 
     log_n = np.log(np.asarray(widths, float))
-    shapes, ratios = _shapes(np.exp(-float(order) * log_n))
-    slopes, chi2, variance = _lines(log_n, log_sizes, 1 / variances, shapes)
+    x = np.exp(-float(order) * log_n)
+    shapes, ratios = _shapes(x)
+    # a size is known no better than up to the first order that the model leaves out, of ratio 1
+    slopes, chi2, variance = _lines(log_n, log_sizes, 1 / (variances + x**6), shapes)
     inflation = float(chi2.min()) / max(1, len(widths) - 4)
     if dof:
         inflation = max(1.0, inflation)

@@ -7,7 +7,7 @@ import pytest
 
 from tensorprog.errors import RunError
 from tensorprog.exponents.scale import Scale
-from tensorprog.finite.confirm import Check, Confirmation, confirm_exponents
+from tensorprog.finite.confirm import Check, Confirmation, confirm_exponents, consecutive
 from tensorprog.finite.fit import ExponentFit, Verdict
 from tensorprog.program.dims import Dim
 
@@ -44,7 +44,7 @@ def test_what_is_true_is_confirmed():
     ("h", HALF), ("lln", -HALF), ("clt", -1), ("dot", -HALF), ("none", 0), ("h", None), ("small", 0)])
 def test_what_is_wrong_is_refuted(what, wrong):
     wrong = None if wrong is None else Fraction(wrong)
-    c = confirm_exponents(laws(), {what: wrong}, seeds=24, widths=[1 << k for k in range(6, 14)])
+    c = confirm_exponents(laws(), {what: wrong}, seeds=400, widths=[1 << k for k in range(6, 14)])
     assert c.verdict is Verdict.REFUTED, str(c)
 
 
@@ -101,6 +101,23 @@ def test_other_growths_have_other_orders():
     w.moment(u, v, out="s")
     c = confirm_exponents(w.program, {"s": -HALF / 2}, seeds=1500, widths=[1 << k for k in range(6, 15)])
     assert c["s"].verdict is Verdict.CONFIRMED, str(c)
+
+
+def test_orders_are_those_of_the_axes_a_variable_depends_on():
+    w = Writer(Dim("k", HALF))
+    x, u = w.vector("x"), w.vector("u", Dim("k", HALF))
+    w.matrix("A", w.n, Dim("k", HALF))
+    w.fn("tanh", x, out="wide")
+    w.fn("tanh", w.mul("A", u), out="mixed")
+    assert [consecutive(w.program, [v]) for v in ("wide", "mixed", "u")] == [HALF, HALF / 2, HALF / 2]
+    assert consecutive(w.program, ["wide", "u"]) == HALF / 2
+
+
+def test_seeds_may_be_given_for_every_width():
+    seeds = {1 << k: 200 >> (k - 6) for k in range(6, 12)}
+    c = confirm_exponents(laws(), {"h": ZERO}, seeds=seeds)
+    assert dict(zip(c.widths, c.seeds, strict=True)) == seeds
+    assert c.checks == confirm_exponents(laws(), {"h": ZERO}, seeds=seeds, widths=list(seeds)).checks
 
 
 def test_unknown_names_are_refused():

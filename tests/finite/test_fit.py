@@ -139,6 +139,14 @@ def test_the_bend_is_recognised():
     assert abs(fit.slope) < 0.02
 
 
+def test_sharp_data_are_not_refuted_for_what_the_model_leaves_out():
+    rng = np.random.default_rng(0)
+    data = {n: n**0.5 * (1 - 1.5 / n + 2 * n**-1.5) * (1 + rng.standard_normal(300) / n) for n in WIDE[:8]}
+    fit = fit_exponent(data, order=QUARTER)
+    assert judge(fit, HALF) is Verdict.CONFIRMED
+    assert judge(fit, Fraction(1)) is Verdict.REFUTED
+
+
 def test_scale_free_and_safe_from_overflow():
     base = {n: np.array([0.9, 1.0, 1.2]) * n**-0.5 for n in WIDE}
     for k in (1e-200, 1e200):
