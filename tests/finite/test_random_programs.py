@@ -17,7 +17,7 @@ from tensorprog.program.poly import Poly
 from tensorprog.testing import EVEN, ODD, ONE_SIDED, TWO_SIDED, random_program
 
 PROGRAMS, BATCH = 320, 16
-SEEDS = {1 << k: 300 for k in range(6, 15)}
+SEEDS = {1 << k: 200 for k in range(6, 15)}
 TEN = range(PROGRAMS, PROGRAMS + 10)
 FEW = {1 << k: 120 for k in range(6, 15)}
 
