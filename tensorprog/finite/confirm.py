@@ -21,6 +21,7 @@ from tensorprog.program.program import Program
 #: Overall confirmed if none is refuted and at least this share is confirmed.
 ENOUGH = Fraction(9, 10)
 _FEWEST_SEEDS, _MOST_SEEDS = 8, 4096
+_FEWEST_WIDTHS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +128,8 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
         predictions: name of a variable, or label of a group -> exponent; None means exactly zero.
         groups: label -> names, measured together by the root mean square of their sizes.
         values: the unknown exponents of the program.
-        widths: the scales; by default 2^6 to 2^14 if the random matrices need not be formed, else 2^6 to 2^11.
+        widths: the scales; by default 2^6 to 2^14 if the random matrices need not be formed, else 2^4 to
+            2^11: a wide range tells more than large widths. The budget may leave out the largest.
         seeds: replicates at every width, or width -> replicates, which gives the widths too; by default more at
             small widths, where they are noisier and cheap.
         tolerance: how far a measured exponent may be from the prediction.
@@ -153,13 +155,18 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
     orders = {what: order or consecutive(program, names) for what, names in measure.items()}
     thin = method == "matrix-free" or (method == "auto" and not _forms_matrices(program))
     plan = _Plan(thin, widths, seeds)
+    clock = _Clock(map, plan.seconds)
+
+    def ran(seeds: Mapping[int, int], shown: bool) -> Sweep:
+        done = sweep({"": (program, values or {})}, seeds, seeds, measure=measure, path=path, map=clock.map,
+                     progress=shown, dtype=dtype, method=method, backend=backend, data_seed=data_seed, known=plan.known)
+        plan.known = {**plan.known, **done.records}
+        return done
+
+    plan.fit_to(budget, lambda n: ran({n: 1}, False))
     previous: set[str] = set()
     while True:
-        clock = _Clock(map, plan.seconds)
-        runs = sweep({"": (program, values or {})}, plan.seeds, plan.seeds, measure=measure, path=path, map=clock.map,
-                     progress=progress, dtype=dtype, method=method, backend=backend, data_seed=data_seed,
-                     known=plan.known)
-        plan.known = runs.records
+        runs = ran(plan.seeds, progress)
         checks = tuple(_check(runs, what, e, tolerance, orders[what], len(predictions))
                        for what, e in predictions.items())
         open_ones = {c.what for c in checks if c.verdict is Verdict.INCONCLUSIVE}
@@ -226,12 +233,26 @@ class _Plan:
             widths = seeds
         self._given = widths is not None and seeds is not None
         self._seed_count, self._fixed_widths = seeds, widths is not None
-        chosen = list(widths) if widths is not None else [1 << k for k in range(6, 15 if thin else 12)]
+        chosen = list(widths) if widths is not None else [1 << k for k in (range(6, 15) if thin else range(4, 12))]
         self._widest, self._power = (1 << 20, 1) if thin else (1 << 12, 2)
         self.seeds = {n: seeds[n] for n in chosen} if isinstance(seeds, Mapping) else {
             n: seeds or max(_FEWEST_SEEDS, min(48, (1 << 13) // n)) for n in chosen}
         self.seconds: dict[int, float] = {}
         self.known: Mapping = {}
+
+    def fit_to(self, budget: float, pilot: Callable[[int], object]) -> None:
+        """Time one run a width, from the smallest on; leave out widths, and seeds, that the budget does not pay for."""
+        if self._given:
+            return
+        share = budget / 2 / len(self.seeds)
+        chosen, self.seeds = self.seeds, {}
+        for i, (n, k) in enumerate(sorted(chosen.items())):
+            expected = self.seconds[last] * (n / last) ** self._power if (last := max(self.seconds, default=0)) else 0.0
+            if not self._fixed_widths and i >= _FEWEST_WIDTHS and expected * _FEWEST_SEEDS > 2 * share:
+                break
+            pilot(n)
+            paid = int(share / max(self.seconds.get(n, 0.0), 1e-5))  # a resumed width has no time
+            self.seeds[n] = k if self._seed_count else max(_FEWEST_SEEDS, min(k, paid))
 
     def extend(self, remaining: float) -> bool:
         """Add the largest round that fits in the remaining seconds; False if none does."""

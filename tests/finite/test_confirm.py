@@ -82,7 +82,7 @@ def test_a_refutation_gets_a_second_round():
 def test_dense_updates_stop_at_smaller_widths():
     program = mlp(depth=2, batch=1, steps=1, rule=Adam(), data=3)
     c = confirm_exponents(program, {"dh[1,W1,0]": ZERO}, values=mup(2, adam=True), budget=0)
-    assert c.widths == tuple(1 << k for k in range(6, 12))
+    assert c.widths == tuple(1 << k for k in range(4, 10)), "six widths whatever the budget, no wider ones without"
 
 
 def test_files_and_rounds(tmp_path):
