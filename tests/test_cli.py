@@ -316,7 +316,7 @@ def test_what_the_theory_does_not_cover_is_status_3(capsys):
 
 
 def test_what_cannot_be_solved_is_status_3(capsys, folder):
-    (folder / "stuck.tp").write_text(MLP.replace("W2 : n x n", "W2 : n x n [c=0]"))
+    (folder / "stuck.tp").write_text(MLP.replace("W2 : n x n", "W2 : n x n [a=0, c=0]"))
     status, _, err = run(capsys, "derive", "stuck.tp")
     assert status == 3
     assert "grows with n" in err
