@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from tensorprog.atoms import pieces as pc
 from tensorprog.errors import RecordError
 
 if TYPE_CHECKING:
     from tensorprog.atoms.nonlinearity import Nonlinearity
 
+Growth = Literal["polynomial", "exponential", "faster"]
 Array = Callable[[np.ndarray], np.ndarray]
 
 #: Irregular on purpose: kinks of real nonlinearities sit at round numbers.
@@ -122,6 +124,36 @@ def find_taylor(fn: Array, radius: float = 0.4) -> tuple[bool, ...] | None:
     return tuple(bool(abs(c) > 1e-7 * size) for c in coefs)
 
 
+@cache
+def growth(record: Nonlinearity) -> Growth:
+    """Return the growth at infinity: of the pieces if it has some, else that which ``infinity`` or the values show."""
+    if record.pieces is not None:
+        return pc.growth(record.pieces)
+    fn = rescaled(record.numpy, float(record.scale))
+    return find_growth(fn, record.domain) if record.infinity is None else "polynomial"
+
+
+def find_growth(fn: Array, domain: str) -> Growth:
+    """Return how fast the logarithm of the largest value grows, up to where the values overflow.
+
+    With M(r) = max log |fn(x)| at |x| near r: steps M(2r) - M(r) stay bounded for polynomials (here: of degree up to
+    60); M(2r) - 2 M(r) = O(log r) for exponentials, and grows like M itself for anything faster.
+    """
+    near = np.linspace(0.75, 1.0, 16)
+    radii = 2.0 ** np.arange(-20, 41)
+    x = radii[:, None] * (near if domain in HALF else np.concatenate([-near, near]))
+    with np.errstate(all="ignore"):
+        # A few rows at a time: values of few points need no scipy.
+        y = np.concatenate([np.abs(fn(rows.ravel()).reshape(rows.shape)) for rows in np.array_split(x, 8)])
+        tops = np.log(np.maximum(np.max(y, axis=1), 1.0))
+    last = int(np.argmin(np.isfinite(tops))) - 1 if not np.all(np.isfinite(tops)) else len(radii) - 1
+    m = np.concatenate([np.zeros(4), tops[:last + 1]])
+    if m[-1] - m[-2] <= 60 * np.log(2.0):
+        return "polynomial"
+    excess, before = m[-1] - 2 * m[-2], m[-2] - 2 * m[-3]
+    return "faster" if excess > 1 and excess > 1.5 * before else "exponential"
+
+
 def check(record: Nonlinearity) -> None:
     """Raise RecordError at the first declared fact that the values contradict."""
     say = _refusal(record)
@@ -140,6 +172,7 @@ def check(record: Nonlinearity) -> None:
         raise say(slope[bad], f"derivative disagrees with finite differences at x = {x[bad]}",
                   f"there they are {seen[bad]}; name its kinks if it has any")
     _check_jumps(record, say)
+    _check_pieces(record, x, y, say)
     for fact, found in (
         ("parity", find_parity(fn, record.domain)),
         ("degree", find_degree(fn, record.domain, record.degree)),
@@ -178,6 +211,19 @@ def _check_jumps(record: Nonlinearity, say) -> None:
         if jumps_at(record.numpy, k, float(record.scale)) != (k in record.jumps):
             verb, fix = ("does not jump", "remove") if k in record.jumps else ("jumps", "add")
             raise say(record.jumps, f"it {verb} at x = {k}", f"{fix} {k} in jumps")
+
+
+def _check_pieces(record: Nonlinearity, x, y, say) -> None:
+    if record.pieces is None:
+        return
+    told = pc.values(record.pieces, x)
+    bad = ~np.isclose(told, y, rtol=1e-9, atol=1e-10 * float(np.max(np.abs(y))))
+    if np.any(bad):
+        raise say(told[bad], f"pieces disagree with the values at x = {x[bad]}", f"there they are {y[bad]}")
+    seen = find_growth(rescaled(record.numpy, float(record.scale)), record.domain)
+    if record.infinity is None and pc.growth(record.pieces) != seen:
+        raise say(pc.growth(record.pieces), f"pieces disagree with the values, whose growth is {seen}",
+                  "correct the pieces")
 
 
 def check_derivative(record: Nonlinearity, made: Nonlinearity | None) -> None:

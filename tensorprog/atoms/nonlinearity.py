@@ -11,6 +11,7 @@ import numpy as np
 
 from tensorprog.atoms import facts
 from tensorprog.atoms.function import Function
+from tensorprog.atoms.pieces import Pieces
 from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 
@@ -38,6 +39,8 @@ class Nonlinearity(Function):
         sources: keys into docs/refs.bib.
         params: the exact parameters of its family.
         scale: the size of the arguments at which it shows what it is, and is checked (eps, for 1/sqrt(x + eps)).
+        pieces: its decomposition into polynomials, exponentials and gates (``atoms.pieces``), by which its Gaussian
+            expectations are found in closed form; None if it has none.
         key: what tells it from another function of the same name, for functions that are not registered.
 
     Raises:
@@ -67,6 +70,7 @@ class Nonlinearity(Function):
     params: tuple[Fraction, ...] = ()
     scale: Fraction = Fraction(1)
     sympy: Callable[[Any], Any] | None = field(default=None, compare=False, repr=False)
+    pieces: Pieces | None = field(default=None, compare=False, repr=False)
     key: Any = field(default=None, repr=False)
     _made: list = field(default_factory=list, init=False, compare=False, repr=False)
 
@@ -87,6 +91,15 @@ class Nonlinearity(Function):
     def has_slopes(self) -> bool:
         """Whether ``partial`` is the derivative at every point that is not a kink: always."""
         return True
+
+    @property
+    def growth(self) -> facts.Growth:
+        """How fast it grows at infinity: "polynomial", "exponential" (at most exp(C |x|)) or "faster".
+
+        >>> [Nonlinearity.from_callable(f, f.__name__).growth for f in (np.sin, np.sinh)]
+        ['polynomial', 'exponential']
+        """
+        return facts.growth(self)
 
     @property
     def value_at_zero_nonzero(self) -> bool:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.atoms import facts
+from tensorprog.atoms import pieces as pc
 from tensorprog.atoms.nonlinearity import Domain, Nonlinearity, Parity
 
 ONE = Fraction(1)
@@ -27,19 +28,20 @@ Terms = Mapping[str, Fraction | int]
 
 @dataclass(frozen=True, slots=True)
 class Generator:
-    """A one-letter function of x: its values, its derivative as a polynomial in the letters, its formula."""
+    """A one-letter function of x: its values, its derivative as a polynomial in the letters, formula and pieces."""
 
     numpy: Callable[[np.ndarray], np.ndarray]
     derivative: Terms
     sympy: Callable[[Any], Any]
+    pieces: pc.Pieces | None = None
 
 
-X = Generator(lambda x: x, {"": 1}, lambda x: x)
+X = Generator(lambda x: x, {"": 1}, lambda x: x, pc.piece(0, 1))
 
 
-def constant(value: float, sympy: Callable[[], Any]) -> Generator:
+def constant(value: float, sympy: Callable[[], Any], pieces: pc.Pieces | None = None) -> Generator:
     """Return a letter for a number; ``sympy()`` is the exact number."""
-    return Generator(lambda x: np.asarray(value, x.dtype), {}, lambda x: sympy())
+    return Generator(lambda x: np.asarray(value, x.dtype), {}, lambda x: sympy(), pieces)
 
 
 def differentiate(terms: Terms, slopes: Mapping[str, Terms]) -> dict[str, Fraction]:
@@ -125,8 +127,23 @@ def smooth(name: str, terms: Terms, letters: Mapping[str, Generator], *, sources
         name=name, numpy=values, slope=at(slope, order + 1) if slope else None, derivative=derive if slope else None,
         parity=parity, degree=exact, taylor=taylor or taylor_of(terms, letters, domain), scale=scale,
         infinity=None if infinity is None else Fraction(infinity), domain=domain, sources=sources, params=params,
-        sympy=sympy if sympy is not None else lambda x: formula(terms, letters, x),
+        sympy=sympy if sympy is not None else lambda x: formula(terms, letters, x), pieces=pieces_of(terms, letters),
     )
+
+
+def pieces_of(terms: Terms, letters: Mapping[str, Generator]) -> pc.Pieces | None:
+    """Return the polynomial's pieces; None if one of its letters has none."""
+    out = []
+    for monomial, coef in terms.items():
+        product: pc.Pieces = pc.piece(Fraction(coef))
+        for letter, power in Counter(monomial).items():
+            found = letters[letter].pieces
+            if found is None:
+                return None
+            for factor in [pc.piece(*[0] * power, 1)] if letter == "x" else [found] * power:
+                product = pc.multiply(product, factor)
+        out.append(product)
+    return pc.add(*out)
 
 
 def taylor_of(terms: Terms, letters: Mapping[str, Generator], domain: Domain) -> tuple[bool, ...] | None:

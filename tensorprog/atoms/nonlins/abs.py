@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.atoms.pieces import add, piece
 from tensorprog.atoms.registry import register
 
 
@@ -21,5 +22,6 @@ ABS = register(Nonlinearity(
     derivative="sign",
     sympy=_sympy,
     parity="even", degree=Fraction(1), infinity=Fraction(1), kinks=(Fraction(0),),
+    pieces=add(piece(0, 2, gates=[(0, 0)]), piece(0, -1)),
     sources=("cho2009kernel",),
 ))

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from tensorprog.atoms.pieces import HALF, add, piece
 from tensorprog.atoms.registry import register
 from tensorprog.atoms.smooth import Generator, X, constant, smooth
 from tensorprog.atoms.special import erf
@@ -33,9 +34,9 @@ def _k():
 
 
 LETTERS = {
-    "e": Generator(erf, {"gk": 1}, _sympy),
-    "g": Generator(_bell, {"gx": -2}, _bell_sympy),
-    "k": constant(2 / math.sqrt(math.pi), _k),
+    "e": Generator(erf, {"gk": 1}, _sympy, add(piece(2, gates=[(0, HALF)]), piece(-1))),
+    "g": Generator(_bell, {"gx": -2}, _bell_sympy, piece(1, quadratic=-1)),
+    "k": constant(2 / math.sqrt(math.pi), _k, piece(2, pi=-1)),
     "x": X,
 }
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tensorprog.atoms.pieces import piece
 from tensorprog.atoms.registry import register
 from tensorprog.atoms.smooth import Generator, smooth
 
@@ -12,4 +13,5 @@ def _exp(x):
     return sympy.exp(x)
 
 
-EXP = register(smooth("exp", {"e": 1}, {"e": Generator(np.exp, {"e": 1}, _exp)}, sources=("daniely2016toward",)))
+EXP = register(smooth("exp", {"e": 1}, {"e": Generator(np.exp, {"e": 1}, _exp, piece(1, linear=1))},
+                      sources=("daniely2016toward",)))

@@ -1,7 +1,10 @@
 """gelu(x) = x P(x), P the standard Gaussian's distribution function, p its density: P' = p, p' = -x p."""
 
+from fractions import Fraction
+
 import numpy as np
 
+from tensorprog.atoms.pieces import density, piece
 from tensorprog.atoms.registry import register
 from tensorprog.atoms.smooth import Generator, X, smooth
 from tensorprog.atoms.special import cdf, gaussian
@@ -20,8 +23,9 @@ def _density(x):
 
 
 LETTERS = {
-    "P": Generator(cdf, {"p": 1}, _cdf),
-    "p": Generator(lambda x: gaussian(x) * float(1 / np.sqrt(2 * np.pi)), {"px": -1}, _density),
+    "P": Generator(cdf, {"p": 1}, _cdf, piece(1, gates=[(0, 1)])),
+    "p": Generator(lambda x: gaussian(x) * float(1 / np.sqrt(2 * np.pi)), {"px": -1}, _density,
+                   density(Fraction(0), Fraction(1))),
     "x": X,
 }
 

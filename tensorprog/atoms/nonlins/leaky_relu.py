@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.atoms.pieces import add, derivative, piece
 from tensorprog.atoms.registry import Family, register
 from tensorprog.atoms.special import heaviside
 from tensorprog.errors import RecordError
@@ -37,15 +38,17 @@ def leaky_relu(slope: Fraction) -> Nonlinearity:
         s = sympy.Rational(slope.numerator, slope.denominator)
         return s + (1 - s) * heaviside(x, 0)
 
-    def derivative() -> Nonlinearity:
+    pieces = add(piece(0, 1 - slope, gates=[(0, 0)]), piece(0, slope))
+
+    def derive() -> Nonlinearity:
         return Nonlinearity(
             name=f"d_leaky_relu({slope})", numpy=step, slope=None, derivative=None, sympy=step_formula, degree=ZERO,
-            infinity=ZERO, kinks=(ZERO,), jumps=(ZERO,), sources=SOURCES, params=(slope,),
+            infinity=ZERO, kinks=(ZERO,), jumps=(ZERO,), sources=SOURCES, params=(slope,), pieces=derivative(pieces),
         )
 
     return Nonlinearity(
-        name=f"leaky_relu({slope})", numpy=values, slope=step, derivative=derivative, sympy=formula, degree=ONE,
-        infinity=ONE, kinks=(ZERO,), sources=SOURCES, params=(slope,),
+        name=f"leaky_relu({slope})", numpy=values, slope=step, derivative=derive, sympy=formula, degree=ONE,
+        infinity=ONE, kinks=(ZERO,), sources=SOURCES, params=(slope,), pieces=pieces,
     )
 
 

@@ -9,8 +9,12 @@ from fractions import Fraction
 import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.atoms.pieces import add, piece
 from tensorprog.atoms.registry import Family, register
 from tensorprog.errors import RecordError
+
+#: Up to this many levels the sum of steps is written out.
+MANY = 64
 
 
 def quantizer(levels: Fraction, spacing: Fraction | None = None) -> Nonlinearity:
@@ -35,11 +39,13 @@ def quantizer(levels: Fraction, spacing: Fraction | None = None) -> Nonlinearity
         rationals = (sympy.Rational(g.numerator, g.denominator) for g in thresholds)
         return sympy.Add(*(sympy.sign(x - g) for g in rationals)) / (n - 1)
 
+    steps = add(piece(-1), *(piece(Fraction(2, n - 1), gates=[(g, 0)]) for g in thresholds)) if n <= MANY else None
     params = (levels,) if spacing is None else (levels, spacing)
     return Nonlinearity(
         name=f"quantizer({', '.join(map(str, params))})", numpy=values, slope=None, derivative=None, sympy=formula,
         parity="odd", taylor=None if n % 2 == 0 else (False,) * 7, infinity=Fraction(0), kinks=thresholds,
         jumps=thresholds, sources=("blumenfeld2019mean",), params=params, scale=d * n / 2,
+        pieces=steps,
     )
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tensorprog.atoms.pieces import HALF, add, piece
 from tensorprog.atoms.registry import register
 from tensorprog.atoms.smooth import Generator, smooth
 
@@ -18,6 +19,9 @@ def _cos(x):
     return sympy.cos(x)
 
 
-CIRCLE = {"s": Generator(np.sin, {"c": 1}, _sin), "c": Generator(np.cos, {"s": -1}, _cos)}
+CIRCLE = {
+    "s": Generator(np.sin, {"c": 1}, _sin, add(piece(-HALF, turn=1, wave=1), piece(HALF, turn=1, wave=-1))),
+    "c": Generator(np.cos, {"s": -1}, _cos, add(piece(HALF, wave=1), piece(HALF, wave=-1))),
+}
 
 SIN = register(smooth("sin", {"s": 1}, CIRCLE, parity="odd", sources=("rahimi2007random",)))

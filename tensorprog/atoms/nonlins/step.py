@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.atoms.pieces import piece
 from tensorprog.atoms.registry import register
 from tensorprog.atoms.special import heaviside
 
@@ -15,5 +16,6 @@ STEP = register(Nonlinearity(
     derivative=None,
     sympy=lambda x: heaviside(x, 0),
     degree=Fraction(0), infinity=Fraction(0), kinks=(Fraction(0),), jumps=(Fraction(0),),
+    pieces=piece(1, gates=[(0, 0)]),
     sources=("cho2009kernel",),
 ))
