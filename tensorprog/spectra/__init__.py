@@ -1,0 +1,1 @@
+"""Spectra of random matrices: exact moments of matrix expressions, their densities, and freeness."""
