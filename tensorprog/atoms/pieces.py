@@ -135,7 +135,7 @@ def values(a: Pieces, x: np.ndarray) -> np.ndarray:
         for t, v in k.gates:
             y = y * (cdf((x - float(t)) / math.sqrt(v)) if v else x > float(t))
         total = total + y
-    return total.real
+    return np.real(total)
 
 
 def growth(a: Pieces) -> str:
