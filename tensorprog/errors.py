@@ -44,6 +44,10 @@ class NotCoveredError(TensorProgError):
     """The theory says nothing about this program; a number here would be invented."""
 
 
+class NoClosedFormError(NotCoveredError):
+    """The theory covers the program, but the exact form of the answer is out of reach; sampling is not."""
+
+
 class UnsolvableError(TensorProgError):
     """No choice of the unknown exponents meets the conditions asked for."""
 

@@ -117,7 +117,8 @@ class Chain:
         if self.is_zero(x):
             return 0
         if self.is_free(x):
-            raise NotCoveredError(str(x)[:120], str(x)[:120], "the sign of this is not known", "give the symbol a number")
+            raise NotCoveredError(str(x)[:120], str(x)[:120], "the sign of this is not known",
+                                  "give the symbol a number")
         return 1 if self.value(x) > 0 else -1
 
 

@@ -50,6 +50,7 @@ class NormalForm:
         program: any program.
         values: a rational for every unknown exponent.
         data: coordinates of generic data, by name.
+        ratios: numbers (or sympy symbols) to stand for the factors of dimensions, by name.
 
     Attributes:
         program: the program in normal form; its variables have the names of ``source.program``'s.
@@ -68,7 +69,8 @@ class NormalForm:
     """
 
     def __init__(self, program: Program, values: Values | None = None, *,
-                 data: Mapping[str, Sequence[Fraction]] | None = None):
+                 data: Mapping[str, Sequence[Fraction]] | None = None, ratios: Mapping[str, Any] | None = None):
+        self.ratios = ratios or {}
         self.source = Scalarized(program, data)
         self.values: Values = values or {}
         self.scaling = Scaling(self.source.program, self.values)
@@ -95,7 +97,7 @@ class NormalForm:
         number = Scale(scale.number)
         for name, power in scale.powers:
             dim, p = self.dims[name], power.value(self.values)
-            number = number * Scale(dim.factor) ** p
+            number = number * Scale.of(self.ratios.get(name, dim.factor)) ** p
         return number.number, scale.exponent(self.source.program.growths, self.values)
 
     def constant(self, out: str, value: Any) -> str:
@@ -181,7 +183,8 @@ def _matmul(self: NormalForm, line: MatMul, e: Fraction) -> None:
     if line.transposed and rows.growth != cols.growth:
         # normal backwards: variance over rows, not columns
         inner = self.program.add(MatMul(self.program.fresh("_w"), line.matrix, line.vector, True))
-        ratio = Scale.power(cols.name, HALF) * Scale.power(rows.name, -HALF)
+        number, _ = self.lead(Scale.power(rows.name, HALF) * Scale.power(cols.name, -HALF))
+        ratio = Scale.power(cols.name, HALF) * Scale.power(rows.name, -HALF) * Scale.of(number)
         self.program.add(Nonlin(line.out, Poly(1, ((ratio, (1,)),)), (inner,)))
         return
     self.program.add(MatMul(line.out, line.matrix, line.vector, line.transposed))

@@ -80,6 +80,7 @@ class Scalarized:
         >>> s = Scalarized(parse("dim n\ndim d = 2\nmatrix U : n x d ~ N(0, 1)\ninput xi : d = [1, 2]\nh = U @ xi"))
         >>> print(s.program)
         dim n
+        dim d = 2
         vector n U[0]
         vector n U[1]
         h = U[0] + 2*U[1]

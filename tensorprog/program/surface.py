@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from tensorprog.errors import ProgramError
@@ -240,6 +241,22 @@ class Surface:
         """Return the handle of a line that is checked now and written when its value is first needed."""
         kind = self._check(replace(line, out="_"))
         return (build.Vector if isinstance(kind, VectorType) else build.Scalar)(self, kind, line=line)
+
+    def limit(self, name: Any = None, **options) -> Any:
+        """Return the infinite-width limit of a variable (a handle or a name), or of all outputs.
+
+        The exact form, the value with its error, the method and the derivation: see ``tensorprog.limit``.
+
+        Example:
+            >>> from tensorprog.program.program import Program
+            >>> p = Program()
+            >>> n = p.dim("n")
+            >>> W, x = p.matrix("W", n, n), p.vector("x", n)
+            >>> p.limit(p.mean((W.T @ (W @ x)) * x)).exact
+            1
+        """
+        # by name: limits read programs, never the other way round
+        return import_module("tensorprog.finite.limit").limit(self, getattr(name, "name", name), **options)
 
     def probe(self, dim: Dim) -> build.Vector:
         """Declare a vector of independent N(0, 1) coordinates under a fresh name."""

@@ -1,0 +1,354 @@
+"""program.limit: the infinite-width limit of a variable, exact where it can be, to a stated error where not."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from tensorprog.errors import NoClosedFormError, NotCoveredError, ProgramError
+from tensorprog.exponents.affine import Values
+from tensorprog.finite.draws import Draws
+from tensorprog.finite.population import sample
+from tensorprog.gauss.chain import Number, add, exact, mul
+from tensorprog.interp.derivation import FORMATS, Writer, derivation
+from tensorprog.interp.limit import Limits, Unknown
+from tensorprog.interp.normal import NormalForm
+from tensorprog.program.instructions import Data, Input, Joint, MatrixType, VectorType
+from tensorprog.program.program import Program, spell
+
+METHODS = ("auto", "exact", "sampled")
+#: Formulas of up to this many operations are written out without named quantities.
+_WRITTEN_OUT = 400
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The limit of one variable v = n^exponent * v'.
+
+    Args:
+        name: the variable.
+        value: of a scalar its limit; of a vector E Z, the average of a coordinate. If exponent < 0 it is 0.
+        error: half a 95% interval, or a bound; 0 for a closed form (up to rounding).
+        method: "exact" (closed form), "quadrature", "sampled".
+        exact: the closed form as a sympy expression; of a vector Z as an expression in its Gaussian sources;
+            None if there is none.
+        expression: like ``exact``, expectations without a closed form left as E[...]; None if sampled.
+        exponent: e; ``leading``: the limit of v' = v / n^e, an expression or a float.
+        variance: of a vector the variance of Z; of a scalar that stays random (Gaussian) its variance; else 0.
+        definitions: the named quantities in ``expression``.
+
+    Example:
+        >>> from tensorprog.program.text import parse
+        >>> p = parse("dim n\\nmatrix W : n x n\\nvector x : n\\ny = W.T @ relu(W @ x)\\ns = mean(x * y)")
+        >>> s = p.limit("s")
+        >>> s.exact, s.value, s.error, s.method
+        (1/2, 0.5, 0.0, 'exact')
+        >>> print(p.limit("y").exact)
+        Z^x/2 + Ẑ^y
+    """
+
+    name: str
+    value: float
+    error: float
+    method: str
+    exact: Any = None
+    expression: Any = None
+    exponent: Fraction = Fraction(0)
+    leading: Any = None
+    variance: float = 0.0
+    kind: str = "scalar"
+    definitions: Mapping[Any, Any] = field(default_factory=dict)
+    limits: Limits | None = field(default=None, repr=False, compare=False)
+    variable: str = field(default="", repr=False)
+
+    def derivation(self, format: str = "text") -> list[str]:
+        """Return the derivation, a string a line; of a sampled limit, what was sampled."""
+        if format not in FORMATS:
+            raise ProgramError(f"limit of {self.name}", format, "no such format", "use one of: " + ", ".join(FORMATS))
+        if self.limits is None:
+            return [f"{self.name}: from a population, {self.value!r} ± {self.error:.2g}"]
+        if self.variable not in self.limits.program:
+            return [f"{self.name} = {self.value}"]
+        lines = derivation(self.limits, self.variable, format)
+        writer = Writer(self.limits, format)
+        for symbol, formula in self.definitions.items():
+            lines.append(f"{writer.number(symbol)} = {writer.number(formula)}")
+        return lines
+
+    def explain(self, format: str = "text") -> str:
+        """Return the derivation line by line: the Gaussians born, the dots, and where they come from."""
+        lines = self.derivation(format)
+        if format == "text":
+            return "\n".join([*lines, f"limit: {self}"])
+        return "\\begin{aligned}\n" + " \\\\\n".join("& " + line for line in lines) + "\n\\end{aligned}"
+
+    def to_json(self) -> dict:
+        """Return plain data: the closed form as a string or null, the value, the error, the method."""
+        found = {"exact": None if self.exact is None else str(self.exact), "value": self.value, "error": self.error,
+                 "method": self.method, "exponent": str(self.exponent), "variance": self.variance}
+        if self.definitions and self.exact is not None:
+            found["where"] = {str(s): str(f) for s, f in self.definitions.items()}
+        return found
+
+    def __float__(self) -> float:
+        return self.value
+
+    def __str__(self) -> str:
+        shown = f"{self.value:.12g}"
+        if self.exponent < 0:
+            leading = "" if self.leading is None else f" * {self.leading}"
+            return f"{self.name} -> 0, like n^({self.exponent}){leading}"
+        if self.kind == "vector":
+            law = f"Z = {self.expression}" if self.expression is not None else "sampled"
+            return f"{self.name}: {law}, mean {shown}, variance {self.variance:.6g}"
+        if self.kind == "gaussian":
+            return f"{self.name} -> N({shown}, {self.variance:.12g})"
+        if self.exact is not None:
+            return f"{self.name} -> {self.exact}" + ("" if str(self.exact) == shown else f" = {shown}")
+        return f"{self.name} -> {shown} ± {self.error:.1g} ({self.method})"
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.explain())}</pre>"
+
+    def _repr_latex_(self) -> str:
+        return f"$\\displaystyle {self.explain('latex')}$"
+
+
+def limit(program: Program, name: str | None = None, *, method: str = "auto", values: Values | None = None,
+          data: Mapping[str, Sequence] | None = None, ratios: Mapping[str, Any] | None = None, tol: float = 1e-3,
+          seed: int = 0, budget: float = 20.0, strict: bool = True) -> Any:
+    """Return the infinite-width limit of a variable, or of all outputs.
+
+    Closed forms first, quadrature for expectations that have none, a sampled population for what is too long: the
+    method and the error stand in the result.
+
+    Args:
+        name: a vector or scalar; None: all outputs, as a dict.
+        method: "auto", "exact" (closed forms and quadrature, or NoClosedFormError), "sampled".
+        values: the unknown exponents.
+        data: coordinates of generic data; by default those of data seed 0, which runs use too.
+        ratios: sympy symbols (or numbers) for the factors of dimensions.
+        tol: the error asked of a sampled limit.
+        seed: of the samples.
+        budget: seconds, for the exact and for the sampled part each.
+        strict: refuse variables that grow; False: give what they tend to after division by n^exponent.
+
+    Returns:
+        ``Limit``; for a vector along a fixed axis of more than one coordinate a tuple of them.
+
+    Raises:
+        NotCoveredError: the theory does not cover the program; ProgramError: no such variable.
+
+    Example:
+        >>> from tensorprog.program.text import parse
+        >>> p = parse("dim n\\nmatrix W : n x n\\nvector x : n\\nh = W @ x\\nq = mean(tanh(h)**2)\\noutput q")
+        >>> q = limit(p)["q"]
+        >>> q.exact, round(q.value, 10), q.method
+        (None, 0.3942944904, 'quadrature')
+
+    Source: yang2020tp3 (Master Theorem), yang2021feature.
+    """
+    if method not in METHODS:
+        raise ProgramError("limit", method, "no such method", "use one of: " + ", ".join(METHODS))
+    asked = [name] if name is not None else list(program.outputs)
+    if not asked:
+        raise ProgramError("limit", "no outputs", "the program has no outputs", "name a variable, or add: output s")
+    for x in asked:
+        if isinstance(program.type_of(x), MatrixType):
+            raise ProgramError(spell(program.line_of(x)), x, "a matrix has no limit of its own",
+                               "ask for a product with it, or for mean(trace(...))")
+    program = needed(program, asked)
+    known = _data(program, data)
+    limits, form, why = None, None, None
+    if method != "sampled":
+        try:
+            limits = Limits(program, values, data=known, ratios=ratios, budget=budget)
+            form = limits.form
+        except NoClosedFormError as error:
+            if method == "exact":
+                raise
+            why = error
+    if form is None:
+        if ratios:
+            raise why or ProgramError("limit", "sampled", "a population needs numbers", "leave ratios out")
+        form = NormalForm(program, values, data=known)
+    found = {x: _limit(program, x, form, limits, method, tol, seed, budget, strict) for x in asked}
+    return found[asked[0]] if name is not None else found
+
+
+def needed(program: Program, names: Sequence[str]) -> Program:
+    """Return the program without the lines that these variables do not depend on.
+
+    Example:
+        >>> from tensorprog.program.text import parse
+        >>> needed(parse("dim n\nvector x : n\ny = x*x\nz = exp(y)\ns = mean(y)"), ["s"]).names
+        ('x', 'y', 's')
+    """
+    keep = set(names)
+    for line in reversed(program.lines):
+        if line.out in keep:
+            keep.update(line.args)
+            if isinstance(line, Input) and isinstance(line.law, Joint):
+                keep.update(line.law.group)
+    lines = [line for line in program.lines if line.out in keep]
+    return Program(program.dims.values(), lines, outputs=[x for x in program.outputs if x in keep],
+                   unknowns=program.unknowns).freeze()
+
+
+def _data(program: Program, data) -> dict[str, list[Fraction]]:
+    """Return the coordinates of generic data: those given, else what runs draw."""
+    draws, found = Draws(1, 0), {}
+    for line in program.lines:
+        if isinstance(line, Input) and isinstance(line.law, Data) and line.law.values is None:
+            size = int(line.type.dim.factor) if isinstance(line.type, VectorType) else 1
+            found[line.out] = [Fraction(float(x)) for x in draws.data(line.out, (size,))] if size > 1 or isinstance(
+                line.type, VectorType) else [Fraction(float(draws.data(line.out, ())))]
+    for name, xs in (data or {}).items():
+        program.type_of(name)
+        found[name] = [Fraction(x) for x in xs]
+    return found
+
+
+def _limit(program, name, form, limits, method, tol, seed, budget, strict):
+    became = form.source.of[name]
+    if isinstance(became, tuple):
+        parts = tuple(_one(f"{name}[{i}]", x, form, limits, method, tol, seed, budget, strict)
+                      for i, x in enumerate(became))
+        return parts if len(parts) != 1 else _renamed(parts[0], name)
+    return _one(name, became, form, limits, method, tol, seed, budget, strict)
+
+
+def _renamed(found: Limit, name: str) -> Limit:
+    from dataclasses import replace
+
+    return replace(found, name=name)
+
+
+def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Limit:
+    if not isinstance(variable, str):
+        number = exact(variable)
+        return Limit(name, float(variable), 0.0, "exact", number, number, leading=number, limits=limits)
+    e = form.exponents.get(variable, Fraction(0))
+    e = Fraction(0) if e is None else e
+    line = form.source.program.line_of(variable)
+    if e > 0 and strict:
+        raise NotCoveredError(spell(line), f"n^({e})", f"{name} grows like n^({e}), so it has no limit",
+                              f"divide it by n^({e}), or limit(..., strict=False)")
+    if limits is not None:
+        found = _exact(name, variable, e, limits)
+        if found is not None or method == "exact":
+            if found is None:
+                raise NoClosedFormError(spell(line), name, "it involves expectations over many Gaussians",
+                                        "use method='sampled'")
+            return found
+    return _sampled(name, variable, e, form, tol, seed, budget)
+
+
+def _sampled(name, variable, e, form, tol, seed, budget) -> Limit:
+    estimate = sample(form.program, [variable], tol=tol, seed=seed, budget=budget)[variable]
+    second = estimate.second
+    vector = second is not None
+    variance = max(0.0, second.value - estimate.value**2) if second is not None else 0.0
+    value = estimate.value if e == 0 else 0.0 if e < 0 else estimate.value
+    return Limit(name, value, estimate.error if e >= 0 else 0.0, "sampled", exponent=e, leading=estimate.value,
+                 variance=variance, kind="vector" if vector else "scalar", variable=variable)
+
+
+def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit | None:
+    """Return the limit from the chain, None if its expectations are over too many Gaussians for quadrature."""
+    if e < 0 and isinstance(limits.env[variable], Unknown):
+        nought = exact(Fraction(0))
+        return Limit(name, 0.0, 0.0, "exact", nought, nought, e, None, limits=limits, variable=variable)
+    z, chain = limits.z(variable), limits.chain
+    vector = isinstance(limits.program.type_of(variable), VectorType)
+    if vector:
+        mean, second = limits.space.expect(z), limits.space.inner(z, z)
+        expression, variance = Writer(limits).expression(z), add(second, mul(Fraction(-1), mul(mean, mean)))
+        needed = [mean, variance, expression]
+        kind, number = "vector", mean
+    else:
+        number = limits.scalar(variable)
+        number, variance = _gaussian_moments(limits, number)
+        expression, kind = exact(limits.scalar(variable)), "gaussian" if variance != 0 else "scalar"
+        needed = [number, variance, expression]
+    definitions = _definitions(chain, needed)
+    if definitions and sum(f.count_ops() for f in definitions.values()) <= _WRITTEN_OUT and not vector:
+        expression = written_out(chain, expression)
+        definitions = _definitions(chain, [expression])
+    nodes = _nodes([*needed, *_definitions(chain, needed).values()])
+    if any(node.rank() > 3 for node in nodes):
+        return None
+    if e > 0 and kind != "gaussian" and chain.is_zero(number) and not vector:
+        line = limits.form.source.program.line_of(variable)
+        raise NotCoveredError(spell(line), f"n^({e})", "its leading term vanishes, and the theorem says nothing of the "
+                              "next one", "write the line so that it does not occur")
+    value, spread = (_float(chain, x) for x in (number, variance))
+    error, method = (0.0, "exact") if not nodes else (_node_error(nodes, value), "quadrature")
+    closed = expression if not nodes else None
+    if e < 0:
+        value, error, closed = 0.0, 0.0, exact(Fraction(0))
+    return Limit(name, value, error, method, closed, expression, e, expression if not vector else value, spread, kind,
+                 definitions, limits, variable)
+
+
+def _float(chain, x: Number) -> float:
+    return float("nan") if chain.is_free(x) else float(chain.value(x))
+
+
+def _node_error(nodes, value: float) -> float:
+    worst = max(node.rank() for node in nodes)
+    return (1e-13 if worst == 1 else 1e-11 if worst == 2 else 1e-6) * max(1.0, abs(value))
+
+
+def _nodes(numbers) -> set:
+    from tensorprog.gauss.expectation import Expect
+
+    return set().union(*(x.atoms(Expect) for x in numbers if not isinstance(x, Fraction)))
+
+
+def _definitions(chain, numbers) -> dict:
+    """Return the named quantities that numbers are expressed in, in order of definition."""
+    needed: set = set()
+    stack = [x for x in numbers if not isinstance(x, Fraction)]
+    while stack:
+        for symbol in stack.pop().free_symbols:
+            if symbol in chain.definitions and symbol not in needed:
+                needed.add(symbol)
+                stack.append(chain.definitions[symbol])
+    return {s: f for s, f in chain.definitions.items() if s in needed}
+
+
+def written_out(chain, expression):
+    """Return an expression without named quantities."""
+    while any(s in chain.definitions for s in expression.free_symbols):
+        expression = expression.xreplace({s: chain.definitions[s] for s in expression.free_symbols
+                                          if s in chain.definitions})
+    return expression
+
+
+def _gaussian_moments(limits: Limits, number: Number) -> tuple[Number, Number]:
+    """Return mean and variance of a number that is linear in Gaussian symbols; itself and 0 if it has none."""
+    if isinstance(number, Fraction) or not limits.randoms:
+        return number, Fraction(0)
+    symbols = [s for s in number.free_symbols if (s, s) in limits.randoms]
+    if not symbols:
+        return number, Fraction(0)
+    import sympy
+
+    poly = sympy.Poly(number, *symbols)
+    if poly.total_degree() > 1:
+        raise NotCoveredError(str(number), str(symbols[0]), "it is random in the limit, and not Gaussian",
+                              "ask for the Gaussian outputs that it is made of")
+    weights = {s: poly.coeff_monomial(s) for s in symbols}
+    variance: Number = Fraction(0)
+    for s, w in weights.items():
+        for t, u in weights.items():
+            c = limits.randoms.get((s, t), limits.randoms.get((t, s), Fraction(0)))
+            variance = add(variance, mul(mul(w, u), c))
+    return poly.coeff_monomial(1), variance
+
+
+__all__ = ["Limit", "limit", "written_out"]
