@@ -7,7 +7,7 @@ that determine it is a check that a wrong equation does not survive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -116,7 +116,7 @@ class Equation:
 
 
 def equation(moments: Sequence[Fraction]) -> Equation | None:
-    """Return the simplest polynomial equation of the Stieltjes transform that all moments satisfy; None if none is found.
+    """Return the simplest polynomial equation of the Stieltjes transform that all moments satisfy, or None.
 
     Args:
         moments: ``m_0 = 1, ..., m_K``, exact. An equation with U unknown coefficients needs ``K + 1 >= U - 1 + 4``.
@@ -129,24 +129,31 @@ def equation(moments: Sequence[Fraction]) -> Equation | None:
     """
     m = [Fraction(x) for x in moments]
     powers: list[list[Fraction]] = [[Fraction(1)] + [Fraction(0)] * (len(m) - 1)]
-    for t_degree, m_degree in _degrees(len(m)):
-        while len(powers) <= m_degree:
+    for shape in _shapes(len(m)):
+        while len(powers) <= max(j for _, j in shape):
             powers.append(_product(powers[-1], m))
-        columns = [[Fraction(0)] * i + powers[j][:len(m) - i] for i in range(t_degree + 1) for j in range(m_degree + 1)]
+        # times a power of t that makes them power series
+        low = max(i - j for i, j in shape)
+        columns = [[Fraction(0)] * (low - i + j) + powers[j] for i, j in shape]
+        known = min(len(c) for c in columns)
+        columns = [c[:known] for c in columns]
         if _nullity(columns) == 0:
             continue
         found = _nullspace(columns)
-        if len(found) != 1:
-            continue
-        return _in_z(found[0], t_degree, m_degree, len(m) - len(columns) + 1)
+        if len(found) == 1:
+            return _equation(shape, found[0], known - len(columns) + 1)
     return None
 
 
-def _degrees(size: int) -> Iterator[tuple[int, int]]:
-    """Yield degrees in t = 1/z and in the generating function, fewest unknowns first."""
-    pairs = [(i, j) for j in range(1, _HIGHEST + 1) for i in range(1, 2 * _HIGHEST)
-             if (i + 1) * (j + 1) - 1 + SURPLUS <= size]
-    return iter(sorted(pairs, key=lambda p: ((p[0] + 1) * (p[1] + 1), p[1])))
+def _shapes(size: int) -> list[list[tuple[int, int]]]:
+    """Return sets of monomials z^i S^j, fewest first: all up to two degrees, or those of t^k m^j, t = 1/z, m = z S."""
+    shapes = []
+    for j_most in range(1, _HIGHEST + 1):
+        for most in range(1, 2 * _HIGHEST):
+            if (most + 1) * (j_most + 1) - 1 + SURPLUS <= size:
+                pairs = [(i, j) for i in range(most + 1) for j in range(j_most + 1)]
+                shapes += [pairs, [(j - k, j) for k, j in pairs]]
+    return sorted(shapes, key=lambda s: (len(s), max(j for _, j in s)))
 
 
 def _product(x: Sequence[Fraction], y: Sequence[Fraction]) -> list[Fraction]:
@@ -184,12 +191,10 @@ def _nullspace(columns: Sequence[Sequence[Fraction]]) -> list[list[Fraction]]:
     return [[Fraction(int(x.p), int(x.q)) for x in row] for row in basis]
 
 
-def _in_z(vector: Sequence[Fraction], t_degree: int, m_degree: int, surplus: int) -> Equation:
-    """Return ``sum c_ij t^i m^j`` with t = 1/z and m = z S, times the power of z that makes it a polynomial."""
+def _equation(shape: Sequence[tuple[int, int]], vector: Sequence[Fraction], surplus: int) -> Equation:
+    """Return the polynomial with these coefficients, in whole numbers without a common factor."""
     whole = lcm(*(c.denominator for c in vector))
-    terms = {(t_degree - i + j, j): int(vector[i * (m_degree + 1) + j] * whole)
-             for i in range(t_degree + 1) for j in range(m_degree + 1)}
-    terms = {k: c for k, c in terms.items() if c}
+    terms = {place: int(c * whole) for place, c in zip(shape, vector, strict=True) if c}
     low, common = min(i for i, _ in terms), gcd(*terms.values())
     degree = max(j for _, j in terms)
     common = -common if terms[max(k for k in terms if k[1] == degree)] < 0 else common

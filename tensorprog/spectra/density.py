@@ -110,6 +110,20 @@ class Spectrum:
             out[inside] = np.maximum(-np.nan_to_num(value).imag / np.pi, 0.0)
         return out
 
+    def root_density(self, s) -> np.ndarray:
+        """Return the density at s of the square root: of singular values, if this is the spectrum of their squares.
+
+        Args:
+            s: array of any shape; where s <= 0 the density is 0.
+
+        Example:
+            >>> s = spectrum([1, 1, 2, 5, 14, 42, 132, 429, 1430])
+            >>> s.root_density([1.0]).round(9)                                           # sqrt(4 - s^2) / pi
+            array([0.5513289])
+        """
+        s = np.asarray(s, float)
+        return np.where(s > 0, 2 * s * self.density(s**2), 0.0)
+
     def cdf(self, x) -> np.ndarray:
         """Return the mass of ``(-infinity, x]`` at real points.
 
@@ -252,7 +266,7 @@ def _by_equation(moments: tuple, found: Jacobi, numbers: Sequence[Fraction]) -> 
 
 def _by_tail(moments: tuple, found: Jacobi) -> Spectrum | str:
     """Return the spectrum by continued coefficients, or the reason why there is none."""
-    if len(found.b) < 4:
+    if len(found.b) < 5:
         return "So few coefficients do not show whether they settle."
     full = _continued(moments, found)
     if isinstance(full, str):

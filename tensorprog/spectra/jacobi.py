@@ -2,7 +2,7 @@
 
 A probability measure with moments ``m_0 = 1, m_1, ...`` has monic orthogonal polynomials with
 ``p_{k+1}(x) = (x - a_k) p_k(x) - b_k p_{k-1}(x)``, and its Stieltjes transform is the continued fraction
-``1/(z - a_0 - b_1/(z - a_1 - b_2/(...)))``. Moments are exponentially ill-conditioned, so this step is done in rationals.
+``1/(z - a_0 - b_1/(z - a_1 - b_2/(...)))``. Moments are exponentially ill-conditioned, hence rationals.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def jacobi(moments: Sequence, errors: Sequence | None = None) -> Jacobi:
         (Fraction(1, 1), Fraction(1, 1), Fraction(1, 1))
         >>> jacobi([1, 0, -1])
         Traceback (most recent call last):
-        tensorprog.errors.NotCoveredError: line moments: no measure has these moments: a Hankel determinant of order 2 ...
+        tensorprog.errors.NotCoveredError: line moments: no measure has these moments: ...
 
     Source: gautschi2004orthogonal, algorithm 2.1.
     """
@@ -132,8 +132,8 @@ def jacobi(moments: Sequence, errors: Sequence | None = None) -> Jacobi:
         return _chebyshev(exact)
     signs = np.random.default_rng(0).choice([-1, 1], (6, len(exact)))
     signs[:, 0] = 0  # m_0 is 1
-    return _as_far_as_known(_chebyshev(exact, strict=False), [
-        _chebyshev([m + int(s) * e for m, s, e in zip(exact, row, bounds, strict=True)], strict=False) for row in signs])
+    moved = [[m + int(s) * e for m, s, e in zip(exact, row, bounds, strict=True)] for row in signs]
+    return _as_far_as_known(_chebyshev(exact, strict=False), [_chebyshev(m, strict=False) for m in moved])
 
 
 def _chebyshev(m: Sequence[Fraction], *, strict: bool = True) -> Jacobi:
