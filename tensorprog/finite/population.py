@@ -23,6 +23,7 @@ _FIRST, _LARGEST, _LARGEST_FORMED = 1 << 10, 1 << 20, 1 << 12
 #: A scrambled net's error falls by 2^(3/2) at most when it doubles: a larger drop is luck in estimating the spread.
 _FASTEST = 2.0**1.5
 _ROUNDING = 1e-12
+_OVERFLOW = 1e150  # of which the square still is a number
 #: Whether averages concentrate is seen from plain draws at these widths and so many replicates.
 _NARROW, _WIDE, _WITNESSES = 1 << 6, 1 << 12, 12
 
@@ -171,12 +172,12 @@ class _Population:
         found = [self._one(n, SobolDraws(n, r, counts, base=self.seed), -(-keep // replicates))
                  for r in range(replicates)]
         kept = {x: np.concatenate([samples[x] for _, samples in found]) for x in found[0][1]}
-        result = _Round(n, np.array([row for row, _ in found]), kept)
-        bad = [name for name, x in zip(self._owners(), result.mean, strict=True) if not math.isfinite(x)]
-        if bad:
-            raise RunError(spell(self.program.line_of(bad[0])), bad[0], "the population is not finite",
-                           "look for a variable that grows with the width: show the program's exponents")
-        return result
+        table = np.array([row for row, _ in found])
+        for name, column in zip(self._owners(), table.T, strict=True):
+            if not np.all(np.abs(column) < _OVERFLOW):
+                raise RunError(spell(self.program.line_of(name)), name, "the population is not finite",
+                               "look for a variable that grows with the width: show the program's exponents")
+        return _Round(n, table, kept)
 
     def _one(self, n: int, draws: Draws, keep: int = 0) -> tuple[list[float], dict[str, np.ndarray]]:
         result = run(self.program, n, draws.seed, values=self.values, draws=draws, keep=self.names)
@@ -208,6 +209,8 @@ class _Population:
         spreads = []
         for n in (_NARROW, _WIDE):
             rows = [self._one(n, Draws(n, r, data_seed=r, cache=False))[0] for r in range(_WITNESSES)]
+            if not np.all(np.abs(rows) < _OVERFLOW):
+                return  # ``measure`` names the variable
             spreads.append(np.std(rows, axis=0))
         scale = np.maximum(1.0, np.abs(rows).max(axis=0))
         for name, narrow, wide, s in zip(self._owners(), *spreads, scale, strict=True):
