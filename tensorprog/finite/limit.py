@@ -107,7 +107,7 @@ class Limit:
         if self.kind == "gaussian":
             return f"{self.name} -> N({shown}, {self.variance:.12g})"
         if self.exact is not None:
-            return f"{self.name} -> {self.exact}" + ("" if str(self.exact) == shown else f" = {shown}")
+            return f"{self.name} -> {self.exact}" + ("" if shown in (str(self.exact), "nan") else f" = {shown}")
         return f"{self.name} -> {shown} ± {self.error:.1g} ({self.method})"
 
     def _repr_html_(self) -> str:

@@ -132,7 +132,7 @@ class Limits:
         self.randoms: dict[tuple[Any, Any], Number] = {}
         self._gaussian_sums: list[tuple[Any, str, ZVar]] = []
         self._ancestors: dict[str, frozenset[str]] = {}
-        self._groups: dict[tuple[str, ...], list[ZVar]] = {}
+        self._groups: dict[tuple[str, ...], list[tuple[int, ZVar]]] = {}
         end = None if budget is None else time.monotonic() + budget
         for line in self.program.lines:
             if end is not None and time.monotonic() > end:
@@ -206,12 +206,11 @@ def _inverse(x: Number) -> Number:
 def _joint(self: Limits, line: Input, law: Joint) -> ZVar:
     born = self._groups.setdefault(law.group, [])
     row = law.covariance[law.index]
-    family = [(z, canonical(row[i].number)) for i, z in self._born(born)]
+    family = [(z, canonical(row[i].number)) for i, z in born if _is_source(z)]
     mean = canonical(law.means[law.index].number)
     z = gaussian(self.space, line.out, canonical(row[law.index].number), family)
-    z = z + constant(mean) if mean != 0 else z
     born.append((law.index, z))
-    return z
+    return z + constant(mean) if mean != 0 else z
 
 
 def gaussian(space: ZSpace, label: str, variance: Number, family: Sequence[tuple[ZVar, Number]]) -> ZVar:

@@ -169,6 +169,8 @@ class ZSpace:
         if polynomial is not None:
             return self._compose(polynomial, args[0])
         key = (fn, args)
+        if key not in self._applied and (split := self._split(fn, args, line)) is not None:
+            self._applied[key] = split
         if key not in self._applied:
             support = frozenset().union(*(self.support(z) for z in args))
             self.atoms.append(Atom(getattr(fn, "name", "f"), fn, args, support=support))
@@ -196,6 +198,66 @@ class ZSpace:
         if isinstance(expression, sympy.Max | sympy.Min | sympy.Heaviside) or expression.has(sympy.Piecewise):
             expression = sympy.piecewise_fold(expression)
         return self.chain.name(canonical(expression), "c")
+
+    def _split(self, fn: Function, args: tuple[ZVar, ...], line: str) -> ZVar | None:
+        """Return ``fn(args)`` with the piecewise polynomials inside taken apart, None if that does not make it flat.
+
+        With s = step(g - t), phi(relu(g) + h) is s phi(g + h) + (1 - s) phi(h): then closed forms apply.
+        """
+        form = self._flattened(args, 0)
+        if form is None:
+            return None
+        thresholds = sorted({t for a in self._piecewise(args, form) for t in _thresholds(self.atoms[a].fn)})
+        total, below = ZVar({}), constant(Fraction(1))
+        try:
+            for i in range(len(thresholds) + 1):
+                value = self.apply(fn, self._branch(args, form, thresholds, i), line)
+                here, below = below, ZVar({})
+                if i < len(thresholds):
+                    below = self.apply(_step(), (form + constant(-thresholds[i]),), line)
+                    here = here + below.scaled(Fraction(-1))
+                total = total + here * value
+        except NotCoveredError:  # a function that jumps at the value of a whole branch
+            return None
+        return total
+
+    def _flattened(self, args: tuple[ZVar, ...], depth: int) -> ZVar | None:
+        """Return a form whose branches make all arguments affine, perhaps after more of them; None if none does."""
+        if depth > 2 or all(self._gaussian(z) for z in args):
+            return None
+        inside = [a for z in args for m in z.terms for a, _ in m if _thresholds(self.atoms[a].fn) is not None]
+        form = next((self.atoms[a].args[0] for a in inside if self._gaussian(self.atoms[a].args[0])), None)
+        if form is None:
+            return None
+        thresholds = sorted({t for a in self._piecewise(args, form) for t in _thresholds(self.atoms[a].fn)})
+        if len(thresholds) > 2:
+            return None
+        for i in range(len(thresholds) + 1):
+            branch = self._branch(args, form, thresholds, i)
+            if not all(self._gaussian(z) for z in branch) and self._flattened(branch, depth + 1) is None:
+                return None
+        return form
+
+    def _piecewise(self, args: Sequence[ZVar], form: ZVar) -> list[int]:
+        return sorted({a for z in args for m in z.terms for a, _ in m
+                       if _thresholds(self.atoms[a].fn) is not None and self.atoms[a].args[0] == form})
+
+    def _branch(self, args: tuple[ZVar, ...], form: ZVar, thresholds: Sequence[Fraction], i: int) -> tuple[ZVar, ...]:
+        """Return the arguments where the form lies between thresholds i - 1 and i."""
+        here = {a: self._compose(_between(self.atoms[a].fn, thresholds, i), form)
+                for a in self._piecewise(args, form)}
+
+        def replaced(z: ZVar) -> ZVar:
+            total = ZVar({})
+            for m, c in z.terms.items():
+                term = ZVar({tuple((a, p) for a, p in m if a not in here): c})
+                for a, p in m:
+                    for _ in range(p if a in here else 0):
+                        term = term * here[a]
+                total = total + term
+            return total
+
+        return tuple(replaced(z) for z in args)
 
     def _compose(self, coefficients: Sequence[Number], z: ZVar) -> ZVar:
         total, power = ZVar({}), constant(Fraction(1))
@@ -410,6 +472,31 @@ def opaque(fn: Any):
 
 
 _OPAQUE: dict = {}
+
+
+def _step() -> Function:
+    from tensorprog.atoms.registry import nonlinearity
+
+    return nonlinearity("step")
+
+
+def _thresholds(fn: Any) -> tuple[Fraction, ...] | None:
+    """Return where a piecewise polynomial has its joints; None for every other function."""
+    pieces = getattr(fn, "pieces", None) if fn is not None and fn.arity == 1 else None
+    if not pieces or not all(k == type(k)(gates=k.gates) and all(v == 0 for _, v in k.gates) for k in pieces):
+        return None
+    return tuple(sorted({t for k in pieces for t, _ in k.gates}))
+
+
+def _between(fn: Any, thresholds: Sequence[Fraction], i: int) -> list[Number]:
+    """Return the coefficients of a piecewise polynomial between thresholds i - 1 and i."""
+    total: list[Number] = [Fraction(0)]
+    for kind, coefficients in fn.pieces.items():
+        if all(i > thresholds.index(t) for t, _ in kind.gates):
+            total += [Fraction(0)] * (len(coefficients) - len(total))
+            for j, c in enumerate(coefficients):
+                total[j] += c
+    return total
 
 
 def _polynomial(fn: Any) -> list[Number] | None:
