@@ -40,8 +40,8 @@ class Kind(NamedTuple):
 Pieces = Mapping[Kind, tuple[Fraction, ...]]
 
 
-def piece(*coefficients: Fraction | int, two: int = 0, pi: int = 0, turn: int = 0, linear=ZERO, wave=ZERO,
-          quadratic=ZERO, gates=()) -> dict[Kind, tuple[Fraction, ...]]:
+def piece(*coefficients: Fraction | int, two: int = 0, pi: int = 0, turn: int = 0, linear: Fraction | int = 0,
+          wave: Fraction | int = 0, quadratic: Fraction | int = 0, gates=()) -> dict[Kind, tuple[Fraction, ...]]:
     """Return one piece; the coefficients are those of 1, x, x^2, ...
 
     >>> relu = piece(0, 1, gates=[(0, 0)])

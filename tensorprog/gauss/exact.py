@@ -12,7 +12,7 @@ from typing import Any
 from tensorprog.atoms import pieces as pc
 from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.chain import Chain, Number, canonical, exact
-from tensorprog.gauss.orthant import HALF, ONE, ZERO, Complex, Law, NoClosedFormError
+from tensorprog.gauss.orthant import HALF, ONE, ZERO, Complex, Law, Masses, NoClosedFormError, add, times
 from tensorprog.gauss.wick import moment
 
 #: More products of pieces than these are left to quadrature.
@@ -118,7 +118,7 @@ def _is_odd(powers, functions) -> bool:
     flips = sum(powers)
     for f in (f for fs in functions for f in fs):
         parity = getattr(f, "parity", None)
-        if parity is None or f.domain != "real" or f.growth == "faster":
+        if parity is None or getattr(f, "domain", "") != "real" or f.growth == "faster":
             return False
         flips += parity == "odd"
     return flips % 2 == 1
@@ -153,25 +153,28 @@ def _closed_form(mean, cov, powers, functions, points, chain: Chain) -> Number:
         gates = tuple(sorted(law.gate(i, t, v, copy) for i, k in enumerate(kinds)
                              for copy, (t, v) in enumerate(k.gates)))
         where = tuple(sorted(law.gate(i, t, ZERO) for i, ts in enumerate(points) for t in ts))
-        real = imaginary = ZERO
+        total: Masses = {}
         for term in product(*(tuple(enumerate(coefs)) for _, coefs in factors)):
             coef = prod((c for _, c in term), start=ONE)
             if coef:
                 exponents = tuple(left[i] + term[i][0] for i in range(size))
                 for weight, some in law.resolve(gates, ()):
-                    x, y = law.moment(exponents, some, where)
-                    real, imaginary = real + coef * weight * x, imaginary + coef * weight * y
-        value = _turned(real, imaginary, factor, sum(k.turn for k in kinds) % 4)
+                    add(total, coef * weight, law.moment(exponents, some, where))
+        value = _real_part(law, total, factor, sum(k.turn for k in kinds) % 4)
         unit = _unit(sum(k.two for k in kinds), sum(k.pi for k in kinds)) * (2 if turned else 1)
         sums[exponent] = sums.get(exponent, ZERO) + unit * value
     return canonical(constant * _collected(sums))
 
 
-def _turned(real: Number, imaginary: Number, factor: Complex, turn: int) -> Number:
-    """Return the real part of ``i^turn factor (real + i imaginary)``."""
-    a, b = factor
-    x, y = (a * real - b * imaginary, a * imaginary + b * real) if b else (a * real, a * imaginary)
-    return (x, -y, -x, y)[turn]
+def _real_part(law: Law, total: Masses, factor: Complex, turn: int) -> Number:
+    """Return the real part of ``i^turn factor total``, formulas put back."""
+    value: Number = ZERO
+    for (gates, s, t), coef in total.items():
+        if not law.is_zero(coef):
+            k = (turn + t) % 4  # the real parts of i^k (x + i y) are x, -y, -x, y
+            if part := times(law.mass(gates, s), factor)[k % 2]:
+                value += law.formula((coef if k in (0, 3) else -coef) * part)
+    return value
 
 
 def _unit(two: int, pi: int) -> Number:
@@ -224,7 +227,7 @@ def _tilt(mean, cov, rates, chain: Chain) -> tuple[Law, Number, Complex]:
     exponent = _dot(a, mean) + _dot([x * y for x, y in zip(q, mean, strict=True)], mean)
     exponent = canonical(exponent + HALF * (_dot(b, push) - _dot(w, wave)))
     phase, size = canonical(_dot(w, mean) + _dot(w, push)), _inverse_root(det)
-    law = Law([x + y for x, y in zip(mean, push, strict=True)], wave, tilted, chain)
+    law = Law([x + y for x, y in zip(mean, push, strict=True)], wave, tilted, chain, any(q))
     if not phase:
         return law, exponent, (size, ZERO)
     import sympy

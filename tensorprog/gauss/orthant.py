@@ -16,7 +16,7 @@ from itertools import combinations
 from typing import Any
 
 from tensorprog.errors import NotCoveredError
-from tensorprog.gauss.chain import Chain, Number, exact
+from tensorprog.gauss.chain import Chain, Number, canonical, exact
 
 ZERO, ONE, HALF = Fraction(0), Fraction(1), Fraction(1, 2)
 #: Rows and columns of the bordered minors: the real and the imaginary parts of the means.
@@ -24,6 +24,8 @@ REAL, IMAGINARY = -1, -2
 
 Complex = tuple[Number, Number]
 Ids = tuple[int, ...]
+#: A sum of masses: by gates, deltas and the power of i (0 or 1).
+Masses = dict[tuple[Ids, Ids, int], Number]
 
 
 class NoClosedFormError(Exception):
@@ -36,16 +38,21 @@ class Law:
     Args:
         mean, imaginary, cov: of the K coordinates, none of them constant.
         chain: decides what is zero, and signs.
+        tilted: entries are quotients; minors are brought over one denominator.
     """
 
-    def __init__(self, mean: Sequence[Number], imaginary: Sequence[Number], cov, chain: Chain):
+    def __init__(self, mean: Sequence[Number], imaginary: Sequence[Number], cov, chain: Chain, tilted: bool = False):
         self.mean, self.imaginary, self.cov, self.chain = list(mean), list(imaginary), cov, chain
+        self.tilted = tilted
         self.size = len(self.mean)
         self.at, self.noise = list(range(self.size)), [ZERO] * self.size
         self._ids: dict[tuple, int] = {}
         self._minors: dict[tuple[Ids, Ids], Number] = {}
+        self._named: dict[Any, Any] = {}
+        self._formulas: dict[Any, Any] = {}
         self._zeros: dict[Any, bool] = {}
-        self._moments: dict[tuple[Ids, Ids, Ids], Complex] = {}
+        self._moments: dict[tuple[Ids, Ids, Ids], Masses] = {}
+        self._masses: dict[tuple[Ids, Ids], Complex] = {}
         self._resolved: dict[tuple[Ids, Ids], list[tuple[Fraction, Ids]]] = {}
 
     def gate(self, i: int, threshold: Fraction, variance: Fraction, copy: int = 0) -> int:
@@ -66,18 +73,37 @@ class Law:
         if isinstance(x, Fraction):
             return not x
         if x not in self._zeros:
-            self._zeros[x] = self.chain.is_zero(x)
+            self._zeros[x] = self.chain.is_zero(self.formula(x))
         return self._zeros[x]
 
     def sign(self, x: Number) -> int:
         """Return the sign; an unknown one leaves no closed form."""
         try:
-            return self.chain.sign(x)
+            return self.chain.sign(self.formula(x))
         except NotCoveredError:
             raise NoClosedFormError from None
 
     def minor(self, rows: Ids, columns: Ids) -> Number:
-        """Return the minor of the covariance matrix, bordered by the means (their corner is zero)."""
+        """Return the minor of the covariance matrix, bordered by the means (their corner is zero).
+
+        A formula gets a symbol of its own, so that quotients of minors cancel; ``formula`` puts it back.
+        """
+        x = self._minor(rows, columns)
+        if isinstance(x, Fraction) or x.is_Atom:
+            return x
+        if x not in self._named:
+            import sympy
+
+            positive = True if rows == columns else None
+            symbol = sympy.Dummy(positive=positive, real=True)
+            self._named[x], self._formulas[symbol] = symbol, x
+        return self._named[x]
+
+    def formula(self, x: Number) -> Number:
+        """Return a number with the formulas of its minors."""
+        return x if isinstance(x, Fraction) else x.xreplace(self._formulas)
+
+    def _minor(self, rows: Ids, columns: Ids) -> Number:
         if not rows:
             return ONE
         if len(rows) == 1:
@@ -87,9 +113,19 @@ class Law:
             for j, b in enumerate(columns):
                 entry = self._entry(rows[0], b)
                 if entry:
-                    total += (-1) ** j * entry * self.minor(rows[1:], columns[:j] + columns[j + 1:])
-            self._minors[rows, columns] = total
+                    total += (-1) ** j * entry * self._minor(rows[1:], columns[:j] + columns[j + 1:])
+            self._minors[rows, columns] = self._tidy(total)
         return self._minors[rows, columns]
+
+    def _tidy(self, x: Number) -> Number:
+        if isinstance(x, Fraction):
+            return x
+        if not self.tilted:
+            return canonical(x.expand())
+        import sympy
+
+        top, bottom = sympy.fraction(sympy.cancel(x) if self.chain.is_free(x) else sympy.together(x))
+        return canonical(top.expand() / bottom)
 
     def _entry(self, a: int, b: int) -> Number:
         if a < 0 or b < 0:
@@ -100,43 +136,42 @@ class Law:
     def given(self, s: Ids, a: int, b: int) -> Number:
         """Return the covariance of two variables (or the mean of one) given that those in s vanish."""
         top = self.minor((*s, a), (*s, b))
-        if not s or self.is_zero(top):
-            return top if not s else ZERO
-        return top / self.minor(s, s)
+        return ZERO if self.is_zero(top) else top / self.minor(s, s) if s else top
 
     # -------------------------------------------------------------------------------------------- moments
 
-    def moment(self, powers: Ids, gates: Ids, s: Ids = ()) -> Complex:
-        """Return ``E[prod_i y_i^{powers_i} prod_{k in gates} step(g_k) prod_{k in s} delta(g_k)]``.
+    def moment(self, powers: Ids, gates: Ids, s: Ids = ()) -> Masses:
+        """Return ``E[prod_i y_i^{powers_i} prod_{k in gates} step(g_k) prod_{k in s} delta(g_k)]`` as a sum of masses.
 
-        Raises:
-            NoClosedFormError: what is left is no orthant probability with a closed form.
+        The mass of gates and deltas is their own expectation, without powers: see ``mass``.
         """
         key = (powers, gates, s)
         if key not in self._moments:
             self._moments[key] = self._moment(powers, gates, s)
         return self._moments[key]
 
-    def _moment(self, powers: Ids, gates: Ids, s: Ids) -> Complex:
+    def _moment(self, powers: Ids, gates: Ids, s: Ids) -> Masses:
+        out: Masses = {}
         branches = self.resolve(gates, s)
         if branches != [(ONE, gates)]:
-            return _sum([_times((w, ZERO), self.moment(powers, g, s)) for w, g in branches])
+            for weight, some in branches:
+                add(out, weight, self.moment(powers, some, s))
+            return out
         i = next((i for i, p in enumerate(powers) if p), None)
         if i is None:
-            return self._mass(gates, s)
+            return {(gates, s, 0): ONE}
         rest = _less(powers, i)
-        terms = []
-        shift = self.given(s, i, REAL), self.given(s, i, IMAGINARY)
-        if not (self.is_zero(shift[0]) and self.is_zero(shift[1])):
-            terms.append(_times(shift, self.moment(rest, gates, s)))
+        for turn, part in enumerate((REAL, IMAGINARY)):
+            if shift := self.given(s, i, part):
+                add(out, shift, self.moment(rest, gates, s), turn)
         for j, p in enumerate(rest):
-            if p and not self.is_zero(c := self.given(s, i, j)):
-                terms.append(_times((p * c, ZERO), self.moment(_less(rest, j), gates, s)))
+            if p and (c := self.given(s, i, j)):
+                add(out, p * c, self.moment(_less(rest, j), gates, s))
         for k in gates:
-            if not self.is_zero(c := self.given(s, i, k)):
+            if c := self.given(s, i, k):
                 others = tuple(g for g in gates if g != k)
-                terms.append(_times((c, ZERO), self.moment(rest, others, tuple(sorted((*s, k))))))
-        return _sum(terms)
+                add(out, c, self.moment(rest, others, tuple(sorted((*s, k)))))
+        return out
 
     def resolve(self, gates: Ids, s: Ids) -> list[tuple[Fraction, Ids]]:
         """Return the product of the steps as a sum of products in which none is constant and no two are parallel."""
@@ -173,18 +208,24 @@ class Law:
 
     # --------------------------------------------------------------------------------------- probabilities
 
-    def _mass(self, gates: Ids, s: Ids) -> Complex:
-        """Return ``E[prod step prod delta]``: the density at g_s = 0 times a probability."""
-        value: Complex = (self._density(s), ZERO)
-        left = list(gates)
-        while left:
-            block = [left.pop()]
-            for a in block:
-                joined = [b for b in left if not self.is_zero(self.given(s, a, b))]
-                block += joined
-                left = [b for b in left if b not in joined]
-            value = _times(value, self._probability(tuple(sorted(block)), s))
-        return value
+    def mass(self, gates: Ids, s: Ids) -> Complex:
+        """Return ``E[prod_{gates} step prod_s delta]``: the density at g_s = 0 times a probability.
+
+        Raises:
+            NoClosedFormError: it is no orthant probability with a closed form.
+        """
+        if (gates, s) not in self._masses:
+            value: Complex = (self._density(s), ZERO)
+            left = list(gates)
+            while left:
+                block = [left.pop()]
+                for a in block:
+                    joined = [b for b in left if not self.is_zero(self.minor((*s, a), (*s, b)))]
+                    block += joined
+                    left = [b for b in left if b not in joined]
+                value = times(value, self._probability(tuple(sorted(block)), s))
+            self._masses[gates, s] = value
+        return self._masses[gates, s]
 
     def _density(self, s: Ids) -> Number:
         if not s:
@@ -194,7 +235,7 @@ class Law:
         det = self.minor(s, s)
         if self.is_zero(det):
             raise NotCoveredError("delta", len(s), "deltas of dependent forms have no product", "use distinct forms")
-        value = 1 / (sympy.sqrt(exact(det)) * sympy.sqrt(2 * sympy.pi) ** len(s))
+        value = root(1 / det) / sympy.sqrt(2 * sympy.pi) ** len(s)
         if all(self.is_zero(part[k]) for part in (self.mean, self.imaginary) for k in s):
             return value
         real, imaginary, mixed = (self.minor((*s, a), (*s, b)) / det
@@ -213,39 +254,55 @@ class Law:
         if len(block) == 1 and (centred or still):
             if centred and still:
                 return HALF, ZERO
-            spread = sympy.sqrt(2 * exact(self.given(s, block[0], block[0])))
+            spread = root(2 * self.given(s, block[0], block[0]))
             if still:
                 return (1 + sympy.erf(exact(means[0]) / spread)) / 2, ZERO
             return HALF, sympy.erfi(exact(waves[0]) / spread) / 2
         if len(block) > 3 or not centred or not still:
             raise NoClosedFormError
-        angles = sympy.Add(*(sympy.asin(self._correlation(a, b, s)) for a, b in combinations(block, 2)))
-        return exact(Fraction(1, 2 ** len(block))) + angles / (2 ** (len(block) - 1) * sympy.pi), ZERO
+        angles = sympy.Add(*(self._angle(a, b, s) for a, b in combinations(block, 2)))
+        return sympy.Rational(1, 2 ** len(block)) + angles / (2 ** (len(block) - 1) * sympy.pi), ZERO
 
-    def _correlation(self, a: int, b: int, s: Ids):
+    def _angle(self, a: int, b: int, s: Ids):
+        """Return the arcsine of the correlation of two gates given that those in s vanish."""
         import sympy
 
-        aa, ab, bb = (exact(self.minor((*s, x), (*s, y))) for x, y in ((a, a), (a, b), (b, b)))
-        return ab / sympy.sqrt(aa * bb)
+        aa, ab, bb = (self.minor((*s, x), (*s, y)) for x, y in ((a, a), (a, b), (b, b)))
+        if not all(isinstance(x, Fraction) for x in (aa, ab, bb)):
+            return sympy.asin(exact(self.formula(ab)) / root(self.formula(aa * bb)))
+        square, sign = ab * ab / (aa * bb), 1 if ab > 0 else -1
+        # Rational squares of sines of rational multiples of pi: no others are worth a search.
+        known = {ZERO: 0, Fraction(1, 4): 2, HALF: 3, Fraction(3, 4): 4, ONE: 6}.get(square)
+        if known is not None:
+            return sympy.Rational(sign * known, 12) * sympy.pi
+        return sign * sympy.asin(root(square), evaluate=False)
+
+
+def add(total: Masses, weight: Number, terms: Masses, turn: int = 0) -> None:
+    """Add ``i^turn weight`` times a sum of masses to another."""
+    for (gates, s, t), c in terms.items():
+        key = (gates, s, (t + turn) % 2)
+        total[key] = total.get(key, ZERO) + (-weight if t + turn == 2 else weight) * c
+
+
+def root(x: Number):
+    """Return the square root, a sympy expression."""
+    import sympy
+
+    if isinstance(x, Fraction):
+        return sympy.sqrt(sympy.Rational(x.numerator, x.denominator))
+    return sympy.sqrt(x)
 
 
 def _less(powers: Ids, i: int) -> Ids:
     return (*powers[:i], powers[i] - 1, *powers[i + 1:])
 
 
-def _times(x: Complex, y: Complex) -> Complex:
+def times(x: Complex, y: Complex) -> Complex:
+    """Return the product. (A sympy product with 0 asks whether the other factor is finite, at length: none here.)"""
     (a, b), (c, d) = x, y
     if not b and not d:
         return a * c, ZERO
-    return a * c - b * d, a * d + b * c
-
-
-def _sum(terms: Sequence[Complex]) -> Complex:
-    import sympy
-
-    parts = []
-    for part in zip(*terms, strict=True):
-        rational = sum((x for x in part if isinstance(x, Fraction)), ZERO)
-        others = [x for x in part if not isinstance(x, Fraction)]
-        parts.append(sympy.Add(exact(rational), *others) if others else rational)
-    return (parts[0], parts[1]) if parts else (ZERO, ZERO)
+    if not b:
+        return a * c, a * d
+    return (a * c, b * c) if not d else (a * c - b * d, a * d + b * c)
