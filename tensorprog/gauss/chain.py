@@ -16,8 +16,9 @@ Number = Any  # a Fraction, or an exact sympy expression
 
 #: Formulas of up to this many operations stay as they are.
 _SMALL = 16
-#: Below this a number is computed again to ``_DIGITS`` digits, and is zero if it is still below ``_ZERO``.
-_DOUBT, _DIGITS, _ZERO = 1e-9, 40, 1e-30
+#: Below ``_DOUBT`` a number is computed again to more digits, and is zero if it is still below a tiny number; fewer
+#: digits do where integrals without a closed form are in it, which cost more.
+_DOUBT, _CLOSED, _OPEN = 1e-9, (40, 1e-30), (22, 1e-17)
 
 
 class Chain:
@@ -83,7 +84,8 @@ class Chain:
                 self._values[key] = self.value(self.definitions[symbol], digits)
             known[symbol] = sympy.Float(self._values[key], digits + 5)
         found = x.xreplace(known) if known else x
-        found = found.evalf(digits + 5)
+        # an integral to more than double precision is another computation
+        found = found.evalf(15, maxn=17) if digits <= 15 and has_integral(found) else found.evalf(digits + 5)
         with mpmath.workdps(digits + 5):
             real, imaginary = found.as_real_imag()
             if imaginary != 0:
@@ -100,7 +102,13 @@ class Chain:
             return bool(x.expand() == 0)
         if abs(self.value(x)) > _DOUBT:
             return False
-        return bool(abs(self.value(x, _DIGITS)) < _ZERO)
+        digits, tiny = _OPEN if self.has_integral(x) else _CLOSED
+        return bool(abs(self.value(x, digits)) < tiny)
+
+    def has_integral(self, x: Number) -> bool:
+        """Return whether a number depends on an expectation that has no closed form."""
+        return not isinstance(x, Fraction) and (has_integral(x) or any(
+            self.has_integral(self.definitions[s]) for s in x.free_symbols if s in self.definitions))
 
     def sign(self, x: Number) -> int:
         """Return -1, 0 or 1.
@@ -138,6 +146,13 @@ def canonical(x) -> Number:
     if x.is_Rational:
         return Fraction(int(x.p), int(x.q))
     return x
+
+
+def has_integral(x) -> bool:
+    """Return whether an expectation without a closed form stands in a sympy expression."""
+    from tensorprog.gauss.expectation import Expect
+
+    return bool(x.has(Expect))
 
 
 def exact(x) -> Any:

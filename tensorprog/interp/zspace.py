@@ -107,13 +107,17 @@ def constant(number: Number) -> ZVar:
 
 @dataclass(slots=True)
 class Atom:
-    """A Gaussian source (``fn`` is None), or ``fn(args)``; ``support``: the sources that it depends on."""
+    """A Gaussian source (``fn`` is None), or ``fn(args)``.
+
+    ``support``: the sources that it depends on; ``odd``: whether it changes its sign if all of them do, None: neither.
+    """
 
     label: str
     fn: Function | None = None
     args: tuple[ZVar, ...] = ()
     mean: Number = Fraction(0)
     support: frozenset[int] = frozenset()
+    odd: bool | None = None
     slopes: dict = field(default_factory=dict)
 
 
@@ -145,7 +149,7 @@ class ZSpace:
                covariances: Mapping[int, Number] | None = None) -> ZVar:
         """Return a new Gaussian source with its covariances to earlier ones."""
         i = len(self.atoms)
-        self.atoms.append(Atom(label, mean=mean, support=frozenset((i,))))
+        self.atoms.append(Atom(label, mean=mean, support=frozenset((i,)), odd=True if mean == 0 else None))
         self.covariances[i, i] = variance
         for j, c in (covariances or {}).items():
             if c != 0:
@@ -173,13 +177,30 @@ class ZSpace:
             self._applied[key] = split
         if key not in self._applied:
             support = frozenset().union(*(self.support(z) for z in args))
-            self.atoms.append(Atom(getattr(fn, "name", "f"), fn, args, support=support))
+            self.atoms.append(Atom(getattr(fn, "name", "f"), fn, args, support=support, odd=self._parity(fn, args)))
             self._applied[key] = ZVar({((len(self.atoms) - 1, 1),): Fraction(1)})
         return self._applied[key]
 
     def support(self, z: ZVar) -> frozenset[int]:
         """Return the sources that a Z-variable depends on."""
         return frozenset().union(*(self.atoms[a].support for m in z.terms for a, _ in m))
+
+    def _parity(self, fn, args: Sequence[ZVar]) -> bool | None:
+        odds = {self.odd(m) for z in args for m in z.terms}
+        if odds == {False}:
+            return False
+        parity = getattr(fn, "parity", None)
+        return parity == "odd" if odds == {True} and parity is not None else None
+
+    def odd(self, m: Monomial) -> bool | None:
+        """Return whether a monomial changes its sign with all sources (True), does not (False), or neither (None)."""
+        total = False
+        for a, p in m:
+            odd = self.atoms[a].odd
+            if odd is None:
+                return None
+            total ^= odd and p % 2 == 1
+        return total
 
     def _value(self, fn, numbers: Sequence[Number], line: str) -> Number:
         for jump in getattr(fn, "jumps", ()):
@@ -329,6 +350,8 @@ class ZSpace:
         """Return the expectation of a monomial."""
         if not m:
             return Fraction(1)
+        if self.odd(m):
+            return Fraction(0)
         if m not in self._expected:
             blocks = self._blocks(m)
             if len(blocks) == 1:
