@@ -56,6 +56,11 @@ class Arrays:
         """Return vectors as a block."""
         return vectors[0][None] if len(vectors) == 1 else np.stack(vectors)
 
+    def slice_rows(self, count: int, shape: tuple[int, int]) -> int:
+        """Return how many rows at a time a matrix is best multiplied by ``count`` vectors, 0 for all at once."""
+        step = _UNPACKED // (shape[1] * max(2, count))
+        return step if step >= 8 and shape[0] >= 4 * step else 0
+
     def product(self, block, matrix, transposed: bool):
         """Return the block of products of a dense matrix, or its transpose, with the vectors of a block.
 
@@ -63,10 +68,9 @@ class Arrays:
         wait for each other; slices small enough for its kernels without packing are several times faster.
         """
         rows, cols = matrix.shape
-        step = _UNPACKED // (cols * len(block))
-        if len(block) == 1 or step < 8 or rows < 4 * step:
+        step = self.slice_rows(len(block), matrix.shape)
+        if len(block) == 1 or not step:
             return block @ (matrix if transposed else matrix.T)
-        columns = np.ascontiguousarray(block.T)
         out = np.zeros((len(block), cols) if transposed else (len(block), rows), matrix.dtype)
 
         def sums(start: int):
@@ -77,7 +81,7 @@ class Arrays:
 
         def rows_from(start: int) -> None:
             for i in range(start, min(start + share, rows), step):
-                out[:, i : i + step] = (matrix[i : i + step] @ columns).T
+                out[:, i : i + step] = block @ matrix[i : i + step].T
 
         # a fixed number of shares: the order of summation does not depend on the number of threads
         share = -(-rows // (4 * step)) * step

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 #: Numbers drawn from one child stream: small enough to balance threads, large enough to hide a stream's start-up.
 _BLOCK = 1 << 18
+
+#: Tasks a thread gets: enough to even out what the cores do besides.
+_TASKS = 8
 
 
 @lru_cache(maxsize=4096)
@@ -29,11 +35,16 @@ def stream(entropy: tuple[int, ...], key: tuple[int, ...]) -> np.random.Generato
     return np.random.Generator(np.random.SFC64(np.random.SeedSequence(entropy, spawn_key=key)))
 
 
+def threads() -> int:
+    """Return how many threads share large array work, one a core."""
+    # whoever keeps linear algebra on one thread runs processes side by side
+    return int(os.environ.get("OPENBLAS_NUM_THREADS") or os.cpu_count() or 1)
+
+
 @lru_cache(maxsize=1)
 def pool() -> ThreadPoolExecutor:
-    """Return the threads that share large array work, one a core."""
-    # whoever keeps linear algebra on one thread runs processes side by side
-    return ThreadPoolExecutor(int(os.environ.get("OPENBLAS_NUM_THREADS") or os.cpu_count() or 1))
+    """Return the threads."""
+    return ThreadPoolExecutor(threads())
 
 
 def spread(function, items) -> list:
@@ -42,13 +53,15 @@ def spread(function, items) -> list:
     >>> spread(abs, [-1, 2])
     [1, 2]
     """
-    rules = np.geterr()  # numpy keeps them by thread
+    rules, items = np.geterr(), list(items)  # numpy keeps them by thread
+    # neighbours go to one thread: fewer tasks, and no two threads touch a page of fresh memory first
+    share = max(1, len(items) // (_TASKS * threads()))
 
-    def task(item):
+    def task(start: int) -> list:
         with np.errstate(**rules):
-            return function(item)
+            return [function(item) for item in items[start : start + share]]
 
-    return list(pool().map(task, items))
+    return [x for xs in pool().map(task, range(0, len(items), share)) for x in xs]
 
 
 def fork_safe() -> None:
@@ -68,17 +81,22 @@ def fill_normal(out: np.ndarray, entropy: tuple[int, ...], key: tuple[int, ...])
     True
     """
     flat = out.reshape(-1)
-
-    def fill(i: int) -> None:
-        part = flat[i * _BLOCK : (i + 1) * _BLOCK]
-        stream(entropy, (*key, i)).standard_normal(out=part, dtype=part.dtype)
-
-    blocks = -(-flat.size // _BLOCK)
-    if blocks > 1:
-        spread(fill, range(blocks))
-    elif blocks:
-        fill(0)
+    _by_blocks(flat.size, lambda i, here: _draw(flat[here], entropy, (*key, i)))
     return out
+
+
+def _draw(part: np.ndarray, entropy: tuple[int, ...], key: tuple[int, ...]) -> np.ndarray:
+    return stream(entropy, key).standard_normal(out=part, dtype=part.dtype)
+
+
+def _by_blocks(size: int, work) -> list:
+    """Return ``work(i, slice)`` of every block of ``size`` numbers."""
+
+    def one(i: int):
+        return work(i, slice(i * _BLOCK, min((i + 1) * _BLOCK, size)))
+
+    blocks = range(-(-size // _BLOCK))
+    return spread(one, blocks) if len(blocks) > 1 else [one(i) for i in blocks]
 
 
 class Draws:
@@ -114,10 +132,32 @@ class Draws:
         """Return the standard normal array of this name and shape; not to be written to."""
         if self._cache is not None and (name, shape) in self._cache:
             return self._cache[name, shape]
-        out = self.fresh(shape, name_key(name))
+        return self._keep(name, self.fresh(shape, name_key(name)))
+
+    def visit(self, name: str, shape: tuple[int, ...], use: Callable[[int, np.ndarray], Any], *,
+              store: bool = True) -> tuple[np.ndarray | None, list]:
+        """Return ``normal(name, shape)`` and ``use(start, part)`` of its blocks, flat, each used where it was drawn.
+
+        Without ``store``, and if nothing is kept for others, the blocks are gone when they have been used; then the
+        array is None.
+        """
+        size, known = math.prod(shape), (self._cache or {}).get((name, shape))
+        if known is not None:
+            flat = known.reshape(-1)
+            return known, _by_blocks(size, lambda i, here: use(here.start, flat[here]))
+        out = np.empty(size, self.dtype) if store or self._cache is not None else None
+
+        def work(i: int, here: slice):
+            part = np.empty(here.stop - here.start, self.dtype) if out is None else out[here]
+            return use(here.start, _draw(part, self.entropy, (*name_key(name), i)))
+
+        results = _by_blocks(size, work)
+        return None if out is None else self._keep(name, out.reshape(shape)), results
+
+    def _keep(self, name: str, out: np.ndarray) -> np.ndarray:
         if self._cache is not None:
             out.flags.writeable = False
-            self._cache[name, shape] = out
+            self._cache[name, out.shape] = out
         return out
 
     def fresh(self, shape: tuple[int, ...], key: tuple[int, ...]) -> np.ndarray:

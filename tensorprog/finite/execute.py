@@ -53,10 +53,7 @@ class GaussianMatrix:
         """Return the block of products with the vectors of a block."""
         if self._core is None:
             self._core = self._make()
-        if hasattr(self._core, "apply"):
-            out = self._core.apply(block, transposed)
-        else:
-            out = self.arrays.product(block, self._core, transposed)
+        out = self._core.apply(block, transposed)
         if self.std != 1.0:
             out *= self.std
         if self.mean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,12 @@ import numpy as np
 from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.arrays import Arrays
+from tensorprog.finite.dense import DrawnGaussian
 from tensorprog.finite.draws import Draws
 from tensorprog.finite.execute import Env, execute, matrix_shape
 from tensorprog.finite.matrix_free import LazyGaussian
 from tensorprog.finite.schedule import Schedule, schedule
-from tensorprog.program.instructions import Input, MatrixType, Normal, Outer
+from tensorprog.program.instructions import Input, MatMul, MatrixType, Normal, Outer
 from tensorprog.program.program import Program, spell
 
 METHODS = ("auto", "dense", "matrix-free")
@@ -183,10 +185,12 @@ def is_dense(program: Program, n: int, method: str = "auto") -> bool:
 def _maker(arrays: Arrays, draws: Draws, plan: Schedule, lazy: frozenset[str]):
     """Return the function that makes the standard normal matrix of a name: its entries, or a sampler of products."""
 
+    steps = Counter(step[0].matrix for step in plan.steps if isinstance(step[0], MatMul))
+
     def gaussian(name: str, rows: int, cols: int):
         if name in lazy:
             return lambda: LazyGaussian((rows, cols), draws, name, uses=plan.products[name], arrays=arrays)
-        return lambda: arrays.of(draws.normal(name, (rows, cols)))
+        return lambda: DrawnGaussian((rows, cols), draws, name, arrays, once=steps[name] == 1)
 
     return gaussian
 

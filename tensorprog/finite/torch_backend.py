@@ -63,6 +63,9 @@ class TorchArrays(Arrays):
     def block(self, vectors: Sequence):
         return vectors[0][None] if len(vectors) == 1 else self._torch.stack(tuple(vectors))
 
+    def slice_rows(self, count: int, shape: tuple[int, int]) -> int:
+        return 0  # torch spreads a product over its own threads
+
     def product(self, block, matrix, transposed: bool):
         return block @ (matrix if transposed else matrix.T)
 

@@ -12,6 +12,7 @@ from tensorprog.errors import MissingExtraError, NotCoveredError, ProgramError, 
 from tensorprog.exponents.scale import Scale
 from tensorprog.finite import draws as draws_module
 from tensorprog.finite.arrays import Arrays
+from tensorprog.finite.dense import DrawnGaussian
 from tensorprog.finite.draws import Draws, fill_normal
 from tensorprog.finite.execute import execute, semidefinite_cholesky
 from tensorprog.finite.numpy_backend import run
@@ -149,6 +150,40 @@ def test_products_in_slices(shape, dtype, rtol):
             got = Arrays(dtype).product(block, matrix, transposed)
             assert got.dtype == dtype
             np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol)
+
+
+@pytest.mark.parametrize("block", [450, 1000, 1 << 18])
+@pytest.mark.parametrize("shape", [(700, 900), (70, 16385), (3000, 20)])
+def test_a_matrix_multiplied_while_it_is_drawn(shape, block, monkeypatch):
+    """Blocks of draws end anywhere in a row, and a row may take many of them."""
+    monkeypatch.setattr(draws_module, "_BLOCK", block)
+    entries = Draws(7, 0).normal("W", shape)
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((2, shape[0]))
+    for k in (1, 3):
+        x = rng.standard_normal((k, shape[1]))
+        for once, cache in ((False, False), (True, False), (False, True)):
+            draws = Draws(7, 0, cache=cache)
+            for _ in range(1 + cache):
+                drawn = DrawnGaussian(shape, draws, "W", once=once)
+                np.testing.assert_allclose(drawn.apply(x, False), x @ entries.T, atol=1e-9)
+                np.testing.assert_allclose(drawn.apply(y, True), y @ entries, atol=1e-9)
+            assert draws.normal("W", shape).flags.writeable is not cache
+
+
+def test_a_matrix_used_once_takes_no_memory():
+    w = Writer()
+    w.matrix("W")
+    w.moment(w.mul("W", w.vector("x")), w.vector("y"), out="s")
+    run(w.program, 600, 0, method="dense")
+    tracemalloc.start()
+    run(w.program, 3000, 0, method="dense")
+    peak = tracemalloc.get_traced_memory()[1]
+    w.moment(w.mul("W", w.vector("z"), True), "x", out="t")
+    tracemalloc.reset_peak()
+    run(w.program, 3000, 0, method="dense")
+    assert peak < 20e6 < 72e6 <= tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
 
 
 def test_overflow_on_other_threads_is_no_warning():
