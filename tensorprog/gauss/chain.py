@@ -84,13 +84,21 @@ class Chain:
                 self._values[key] = self.value(self.definitions[symbol], digits)
             known[symbol] = sympy.Float(self._values[key], digits + 5)
         found = x.xreplace(known) if known else x
-        # an integral to more than double precision is another computation
-        found = found.evalf(15, maxn=17) if digits <= 15 and has_integral(found) else found.evalf(digits + 5)
+        if digits <= 15 and has_integral(found):  # to more than double precision would be another computation
+            found = found.xreplace({e: self._integral(e) for e in integrals(found)})
+        found = found.evalf(digits + 5)
         with mpmath.workdps(digits + 5):
             real, imaginary = found.as_real_imag()
             if imaginary != 0:
                 return mpmath.mpc(mpmath.mpf(real), mpmath.mpf(imaginary))
             return mpmath.mpf(real)
+
+    def _integral(self, node):
+        import sympy
+
+        if (node, 0) not in self._values:
+            self._values[node, 0] = sympy.Float(node.estimate(1e-13).value, 20)
+        return self._values[node, 0]
 
     def is_zero(self, x: Number) -> bool:
         """Return whether a number is zero: by its value to 40 digits, or by algebra if it has free symbols."""
@@ -146,6 +154,13 @@ def canonical(x) -> Number:
     if x.is_Rational:
         return Fraction(int(x.p), int(x.q))
     return x
+
+
+def integrals(x) -> set:
+    """Return the expectations without a closed form in a sympy expression."""
+    from tensorprog.gauss.expectation import Expect
+
+    return x.atoms(Expect)
 
 
 def has_integral(x) -> bool:
