@@ -1,0 +1,241 @@
+"""Expectations over one or two Gaussians to any number of digits.
+
+Smooth integrals by the trapezoidal rule, which converges geometrically against a Gaussian; others by Gauss-Legendre
+panels between the kinks. The rules are refined until two of them agree.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from tensorprog.errors import NotCoveredError
+from tensorprog.gauss.quadrature import factor
+
+#: A refinement takes this many times the points; a rule's error is the last difference to this power (less a margin).
+_FINER, _POWER, _ROUNDS = 1.45, 1.35, 9
+_LN10 = math.log(10)
+
+
+def expect(factors, mean, cov, kinks, n: int, *, name: str = "E f(l)"):
+    """Return E of a product of functions of jointly Gaussian forms to n digits, relative to E|f| / 10^5 at worst.
+
+    Args:
+        factors: pairs (indices of forms, function of these mpmath numbers).
+        mean: one mpmath number for each form.
+        cov: rows of mpmath numbers; of rank at most 2.
+        kinks: for each form the values at which the product is not smooth in it.
+        n: digits; the working precision of mpmath must exceed it by 10.
+        name: for messages.
+
+    Raises:
+        NotCoveredError: the expectation diverges, the values are not numbers, or the digits are not reached.
+
+    Example:
+        >>> import mpmath
+        >>> with mpmath.workdps(40):
+        ...     v = expect([((0,), mpmath.cos)], [mpmath.mpf(0)], [[mpmath.mpf(2)]], [()], 30)
+        ...     abs(v - mpmath.exp(-1)) < 1e-30
+        True
+    """
+    import mpmath
+
+    a = factor(cov, [bool(k) for k in kinks], mpmath.mpf(10) ** -(n + 4))
+    rank = len(a[0])
+    if rank > 2:
+        raise NotCoveredError(name, rank, "more than two Gaussians are not integrated to many digits", "use estimate()")
+    rule = _Rule(factors, mean, a, kinks, n, name)
+    if rank == 0:
+        return rule.product(mean, factors)
+    rule.box()
+    before = None
+    for i in range(_ROUNDS):
+        value, size = rule.outer(_FINER ** i)
+        if size == 0:
+            return value
+        if before is not None:
+            gap = abs(value - before) / size
+            if size * gap ** _POWER <= mpmath.mpf(10) ** -n * max(abs(value), size / 10**5):
+                return value
+        before = value
+    raise NotCoveredError(name, float(before), f"{n} digits are not reached", "ask for fewer digits, or use estimate()")
+
+
+@lru_cache(64)
+def legendre(m: int, bits: int):
+    """Return nodes and weights of the m-point Gauss-Legendre rule on (-1, 1) at this precision.
+
+    >>> [float(x) for x in legendre(2, 53)[0]], [float(w) for w in legendre(2, 53)[1]]
+    ([-0.5773502691896..., 0.5773502691896...], [1.0, 1.0])
+    """
+    import mpmath
+
+    with mpmath.workprec(bits + 10):
+        half = []
+        for i in range((m + 1) // 2):
+            x = mpmath.mpf(-math.cos(math.pi * (i + 0.75) / (m + 0.5)))
+            for _ in range(60):
+                p, q = mpmath.mpf(1), x
+                for k in range(2, m + 1):
+                    p, q = q, ((2 * k - 1) * x * q - (k - 1) * p) / k
+                slope = m * (x * q - p) / (x * x - 1)
+                step = q / slope
+                x -= step
+                if abs(step) < mpmath.mpf(2) ** -(bits // 2 + 10):
+                    break
+            p, q = mpmath.mpf(1), x
+            for k in range(2, m + 1):
+                p, q = q, ((2 * k - 1) * x * q - (k - 1) * p) / k
+            slope = m * (x * q - p) / (x * x - 1)
+            half.append((x, 2 / ((1 - x * x) * slope * slope)))
+    rest = [(-x, w) for x, w in reversed(half[:m // 2])]
+    return tuple(x for x, _ in half + rest), tuple(w for _, w in half + rest)
+
+
+class _Rule:
+    def __init__(self, factors, mean, a, kinks, n, name):
+        import mpmath
+
+        self.mp, self.m, self.a, self.kinks, self.n, self.name = mpmath, mean, a, kinks, n, name
+        self.rank = len(a[0])
+        self.tiny = mpmath.mpf(10) ** -(n + 2)
+        self.deep = {i for i, row in enumerate(a)
+                     if self.rank == 2 and abs(row[1]) > self.tiny * (abs(row[0]) + abs(row[1]))}
+        self.front = [f for f in factors if not self.deep & set(f[0])]
+        self.inside = [f for f in factors if self.deep & set(f[0])]
+
+    def product(self, forms, factors):
+        total = self.mp.mpf(1)
+        for used, f in factors:
+            total *= f(*(forms[i] for i in used))
+        if not self.mp.isfinite(total) or isinstance(total, self.mp.mpc):
+            raise NotCoveredError(self.name, str(total), "the integrand is not a real number there", "check its domain")
+        return total
+
+    def forms(self, u):
+        return [x + sum((c * v for c, v in zip(row, u, strict=True)), self.mp.mpf(0))
+                for x, row in zip(self.m, self.a, strict=True)]
+
+    def size(self, u) -> float:
+        # The logarithm of |f| times the density, roughly; exponents of mpmath numbers are unbounded.
+        try:
+            f = self.product(self.forms(u), [*self.front, *self.inside])
+        except ZeroDivisionError:
+            return math.inf
+        return float(self.mp.mag(f)) * math.log(2) - sum(float(x) ** 2 for x in u) / 2 if f else -math.inf
+
+    def box(self):
+        needed = self.n * _LN10 + 8
+        inside = math.sqrt(2 * needed)
+        far, step = 3 * inside + 10, (1.0, 2.5)[self.rank - 1]
+        axis = [0.137 + step * i for i in range(-int(far / step), int(far / step) + 1)]
+        mpf = self.mp.mpf
+        points = [(x,) for x in axis] if self.rank == 1 else [(x, y) for x in axis for y in axis]
+        sizes = [self.size([mpf(x) for x in u]) for u in points]
+        top = max(*sizes, -needed)
+        rays = [(1,), (-1,)] if self.rank == 1 else [(1, 0), (-1, 0), (0, 1), (0, -1), (.7, .7), (.7, -.7), (-.7, .7),
+                                                     (-.7, -.7)]
+        if any(self.size([mpf(t * far * x) for x in ray]) > top - needed for ray in rays for t in (1.3, 8)):
+            raise self.diverges(top)
+        self.lo, self.hi = [], []
+        for d in range(self.rank):
+            seen = [u[d] for u, s in zip(points, sizes, strict=True) if s > top - needed] or [0.0]
+            if min(seen) <= axis[1] or max(seen) >= axis[-2]:
+                raise self.diverges(top)
+            self.lo.append(mpf(min(-inside, min(seen) - step)))
+            self.hi.append(mpf(max(inside, max(seen) + step)))
+
+    def diverges(self, top):
+        return NotCoveredError(self.name, top, "the expectation diverges", "smaller variances")
+
+    def nodes(self, d, cuts, unit, fine, moving):
+        # Nodes and weights times the density. ``cuts``: kinks; ``unit``: the length on which the integrand varies.
+        mp, lo, hi = self.mp, self.lo[d], self.hi[d]
+        root = 1 / mp.sqrt(2 * mp.pi)
+        if not cuts and not moving and unit > 0.3:
+            h = mp.mpf(2 * math.pi * min(unit * 1.5, 2.0) / (self.n * _LN10 / _POWER) / fine * 1.05)
+            span = range(int(mp.floor(lo / h)), int(mp.ceil(hi / h)) + 1)
+            return [(k * h, h * root * mp.exp(-(k * h) ** 2 / 2)) for k in span]
+        edges = sorted({lo, hi, *(c for c in cuts if lo < c < hi)})
+        m = math.ceil((0.62 * self.n + 6) * fine / _POWER)
+        x, w = legendre(m, mp.mp.prec)
+        found = []
+        for left, right in zip(edges, edges[1:], strict=False):
+            count = max(1, math.ceil((right - left) / 3))
+            half = (right - left) / (2 * count)
+            for i in range(count):
+                middle = left + (2 * i + 1) * half
+                for y, v in zip(x, w, strict=True):
+                    u = middle + half * y
+                    found.append((u, v * half * root * mp.exp(-u * u / 2)))
+        return found
+
+    def cuts(self, d, u):
+        # Kinks on the line of u_d, and graded points where a form varies fast or the inner Gaussian blurs a kink.
+        found, unit, last = [], 1.0, d == self.rank - 1
+        for i, (x, row) in enumerate(zip(self.m, self.a, strict=True)):
+            if abs(row[d]) <= self.tiny * max(abs(c) for c in row) or (d == 1 and i not in self.deep):
+                continue
+            start = x + (row[0] * u[0] if d else 0)
+            blur = 0.0 if last or i not in self.deep else float(abs(row[1] / row[0]))
+            length = float(1 / abs(row[d]))
+            if i < self.count_used():
+                unit = min(unit, max(length, blur))
+            for t in {self.mp.mpf(0), *self.kinks[i]}:
+                known, centre = t in self.kinks[i], (t - start) / row[d]
+                h = blur if known and blur else max(length, blur)
+                if known and not blur or h < 0.3:
+                    found.append(centre)
+                while h < 0.3 and (not t or len(self.kinks[i]) < 9):
+                    found += [centre - 2 * h, centre + 2 * h]
+                    h *= 4
+        if self.rank == 2 and d == 0:
+            lines = [(self.a[i][0] / self.a[i][1], (t - self.m[i]) / self.a[i][1]) for i in sorted(self.deep)
+                     for t in self.kinks[i]][:20]
+            found += [(s - t) / (p - q) for j, (p, s) in enumerate(lines) for q, t in lines[:j]
+                      if abs(p - q) > self.tiny * (abs(p) + abs(q))]
+        return found, unit
+
+    def count_used(self):
+        return 1 + max(i for used, _ in [*self.front, *self.inside] for i in used)
+
+    def outer(self, fine):
+        mp = self.mp
+        cuts, unit = self.cuts(0, None)
+        total = size = mp.mpf(0)
+        moving = any(self.kinks[i] for i in self.deep)
+        fixed = None
+        if self.rank == 2 and not moving:
+            inner_cuts, inner_unit = self.cuts(1, [mp.mpf(0)])
+            if not inner_cuts:
+                fixed = self.nodes(1, [], inner_unit, fine, False)
+        for x, weight in self.nodes(0, cuts, unit, fine, moving and len(self.deep) > 1 and not self.alone()):
+            forms = [m + row[0] * x for m, row in zip(self.m, self.a, strict=True)]
+            front = self.product(forms, self.front) * weight
+            if self.rank == 2 and front:
+                value, absolute = self.inner(forms, x, fine, fixed)
+            else:
+                value = absolute = mp.mpf(1)
+            total += front * value
+            size += abs(front) * absolute
+        return total, size
+
+    def alone(self):
+        # Whether one form only has kinks inside: then the inner integral is a smooth function of the outer Gaussian.
+        return sum(bool(self.kinks[i]) for i in self.deep) <= 1
+
+    def inner(self, forms, x, fine, fixed):
+        mp = self.mp
+        if fixed is None:
+            cuts, unit = self.cuts(1, [x])
+            fixed = self.nodes(1, cuts, unit, fine, False)
+        total = size = mp.mpf(0)
+        moved = [(i, forms[i], self.a[i][1]) for i in sorted({i for used, _ in self.inside for i in used} & self.deep)]
+        now = list(forms)
+        for u, weight in fixed:
+            for i, start, slope in moved:
+                now[i] = start + slope * u
+            f = weight * self.product(now, self.inside)
+            total += f
+            size += abs(f)
+        return total, size
