@@ -160,8 +160,8 @@ def limit(program: Program, name: str | None = None, *, method: str = "auto", va
         if isinstance(program.type_of(x), MatrixType):
             raise ProgramError(spell(program.line_of(x)), x, "a matrix has no limit of its own",
                                "ask for a product with it, or for mean(trace(...))")
-    program = needed(program, asked)
     known = _data(program, data)
+    program = needed(program, asked)
     limits, form, why = None, None, None
     if method != "sampled":
         try:
