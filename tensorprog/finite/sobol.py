@@ -2,7 +2,8 @@ r"""Standard normals that fill the space evenly: scrambled Sobol columns, for av
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,14 @@ class SobolDraws(Draws):
     def normal(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return the standard normal array of this name and shape."""
         return self._columns(shape, name_key(name)) if self._axis(shape) else super().normal(name, shape)
+
+    def visit(self, name: str, shape: tuple[int, ...], use: Callable[[int, np.ndarray], Any], *,
+              store: bool = True) -> tuple[np.ndarray | None, list]:
+        """Return ``normal(name, shape)`` and ``use`` of it."""
+        if not self._axis(shape):
+            return super().visit(name, shape, use, store=store)
+        out = self.normal(name, shape)
+        return out, [use(0, out.reshape(-1))]
 
     def fresh(self, shape: tuple[int, ...], key: tuple[int, ...]) -> np.ndarray:
         """Return the standard normal array of a raw stream key."""

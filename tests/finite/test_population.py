@@ -163,6 +163,18 @@ def test_beyond_the_announced_columns_draws_are_plain_but_never_repeated():
     assert draws.normal("b", (3,)).shape == (3,)
 
 
+def test_matrices_with_a_fixed_axis_are_drawn_by_columns():
+    """However a run goes about it, in blocks or at once: the columns are those of the net."""
+    program, _ = known("fixed axis")
+    for n in (2048, 1 << 17):
+        draws = SobolDraws(n, 0, columns(program, n))
+        assert abs(run(program, n, 0, draws=draws)["hh"] - 2) < 1e-12
+    entries, seen = draws.visit("U", (n, 3), lambda start, part: part)
+    assert entries is not None
+    assert (np.concatenate(seen).reshape(n, 3) == entries).all()
+    assert np.allclose(entries.T @ entries / n, np.eye(3))
+
+
 def test_replicates_are_independent():
     """Nets list alike points alike whatever their scramble, but averages over them have independent errors."""
     program, _ = known("relu")
