@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.atoms import facts
+from tensorprog.atoms.decompose import decompose
 from tensorprog.atoms.nonlinearity import Domain, Nonlinearity
 from tensorprog.errors import NotCoveredError, RecordError
 
@@ -31,9 +32,9 @@ def from_sympy(formula, name: str, sources: tuple[str, ...] = ("user",), order: 
     def derive() -> Nonlinearity:
         return from_sympy(slope if slope.free_symbols else lambda _: slope, _primed(name, order), sources, order + 1)
 
-    flat = slope.is_zero
-    return _record(name, _far(compiled((x,), expr, name)), None if flat else _far(compiled((x,), slope, name)),
-                   None if flat else derive, _kinks(expr, x), sources, sympy=lambda y: expr.subs(x, y),
+    flat, values, kinks = slope.is_zero, _far(compiled((x,), expr, name)), _kinks(expr, x)
+    return _record(name, values, None if flat else _far(compiled((x,), slope, name)), None if flat else derive, kinks,
+                   sources, sympy=lambda y: expr.subs(x, y), pieces=decompose(expr, x, kinks, values),
                    key=(from_sympy, expr if expr.free_symbols else formula, name, sources, order))
 
 
@@ -61,14 +62,14 @@ def _primed(name: str, order: int) -> str:
     return f"d{order + 1}_{name.partition('_')[2]}" if order else f"d_{name}"
 
 
-def _record(name, fn, slope, derive, kinks, sources, *, sympy, key) -> Nonlinearity:
+def _record(name, fn, slope, derive, kinks, sources, *, sympy, key, pieces=None) -> Nonlinearity:
     domain = find_domain(fn, name)
     facts_of = {"parity": facts.find_parity(fn, domain), "degree": facts.find_degree(fn, domain),
                 "infinity": facts.find_infinity(fn, domain)}
     jumps = tuple(k for k in kinks if facts.jumps_at(fn, k)) if domain == "real" else ()
     return Nonlinearity(
         name=name, numpy=fn, slope=slope, derivative=derive, **facts_of, domain=domain, kinks=kinks, jumps=jumps,
-        taylor=facts.taylor_at(fn, domain, kinks), sources=sources, sympy=sympy, key=key,
+        taylor=facts.taylor_at(fn, domain, kinks), sources=sources, sympy=sympy, key=key, pieces=pieces,
     )
 
 

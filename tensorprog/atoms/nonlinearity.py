@@ -11,7 +11,7 @@ import numpy as np
 
 from tensorprog.atoms import facts
 from tensorprog.atoms.function import Function
-from tensorprog.atoms.pieces import Pieces
+from tensorprog.atoms.pieces import Growth, Pieces
 from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 
@@ -93,7 +93,7 @@ class Nonlinearity(Function):
         return True
 
     @property
-    def growth(self) -> facts.Growth:
+    def growth(self) -> Growth:
         """How fast it grows at infinity: "polynomial", "exponential" (at most exp(C |x|)) or "faster".
 
         >>> [Nonlinearity.from_callable(f, f.__name__).growth for f in (np.sin, np.sinh)]

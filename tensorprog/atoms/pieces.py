@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from tensorprog.atoms.special import cdf
 
+Growth = Literal["polynomial", "exponential", "faster"]
 ZERO, HALF = Fraction(0), Fraction(1, 2)
 
 
@@ -138,8 +139,8 @@ def values(a: Pieces, x: np.ndarray) -> np.ndarray:
     return np.real(total)
 
 
-def growth(a: Pieces) -> str:
-    """Return "polynomial", "exponential" or "faster", by the largest exponent."""
+def growth(a: Pieces) -> Growth:
+    """Return "polynomial", "exponential" or "faster", by the largest exponent (gates may cut it off)."""
     if any(k.quadratic > 0 for k in a):
         return "faster"
     return "exponential" if any(k.linear and not k.quadratic for k in a) else "polynomial"

@@ -12,7 +12,7 @@ from typing import Any
 from tensorprog.atoms import pieces as pc
 from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.chain import Chain, Number, canonical, exact
-from tensorprog.gauss.orthant import HALF, ONE, ZERO, Complex, Law, Masses, NoClosedFormError, add, times
+from tensorprog.gauss.orthant import ONE, ZERO, Complex, DivergentError, Law, Masses, NoClosedFormError, add, times
 from tensorprog.gauss.wick import moment
 
 #: More products of pieces than these are left to quadrature.
@@ -110,6 +110,12 @@ def _block(mean, cov, powers, functions, points, chain: Chain) -> Number | None:
         return ZERO
     try:
         return _closed_form(mean, cov, powers, functions, points, chain)
+    except DivergentError:
+        fast = [f.name for fs in functions for f in fs if f.growth == "faster"]
+        if not fast:
+            return None  # gates cut the terms off
+        raise NotCoveredError(" ".join(fast), cov, "its Gaussian expectation diverges",
+                              "this needs a smaller variance, or a function that grows less") from None
     except NoClosedFormError:
         return None
 
@@ -225,7 +231,7 @@ def _tilt(mean, cov, rates, chain: Chain) -> tuple[Law, Number, Complex]:
     b = [a[i] + 2 * q[i] * mean[i] for i in range(n)]
     push, wave = _apply(tilted, b), _apply(tilted, w)
     exponent = _dot(a, mean) + _dot([x * y for x, y in zip(q, mean, strict=True)], mean)
-    exponent = canonical(exponent + HALF * (_dot(b, push) - _dot(w, wave)))
+    exponent = canonical(exponent + (_dot(b, push) - _dot(w, wave)) / 2)
     phase, size = canonical(_dot(w, mean) + _dot(w, push)), _inverse_root(det)
     law = Law([x + y for x, y in zip(mean, push, strict=True)], wave, tilted, chain, any(q))
     if not phase:
@@ -260,8 +266,7 @@ def _squeeze(cov, q: list[Fraction], chain: Chain) -> tuple[Number, list[list[Nu
         # Adding the largest exponents last, the expectation exists if every determinant on the way is positive.
         grown.append(i)
         if q[i] > 0 and chain.sign(_short(_det([[matrix[r][s] for s in grown] for r in grown]), chain)) <= 0:
-            raise NotCoveredError(f"exp({q[i]} x^2)", cov[i][i], "its Gaussian expectation diverges",
-                                  "this needs a smaller variance, or a function that grows less")
+            raise DivergentError
     det = _short(_det(matrix), chain)
     out: list[list[Number]] = [[ZERO] * n for _ in range(n)]
     for i in range(n):

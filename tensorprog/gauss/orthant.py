@@ -32,6 +32,10 @@ class NoClosedFormError(Exception):
     """Inside the engine: this expectation has no closed form that is known here."""
 
 
+class DivergentError(NoClosedFormError):
+    """Inside the engine: one of the terms has no expectation."""
+
+
 class Law:
     """A Gaussian vector (its mean may be complex, where a wave has shifted it) and gates on its coordinates.
 
@@ -113,7 +117,8 @@ class Law:
             for j, b in enumerate(columns):
                 entry = self._entry(rows[0], b)
                 if entry:
-                    total += (-1) ** j * entry * self._minor(rows[1:], columns[:j] + columns[j + 1:])
+                    term = entry * self._minor(rows[1:], columns[:j] + columns[j + 1:])
+                    total = total - term if j % 2 else total + term
             self._minors[rows, columns] = self._tidy(total)
         return self._minors[rows, columns]
 
@@ -121,7 +126,7 @@ class Law:
         if isinstance(x, Fraction):
             return x
         if not self.tilted:
-            return canonical(x.expand())
+            return canonical(x.expand() if x.free_symbols else x)
         import sympy
 
         top, bottom = sympy.fraction(sympy.cancel(x) if self.chain.is_free(x) else sympy.together(x))

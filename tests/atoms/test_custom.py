@@ -175,3 +175,26 @@ def test_wrong_functions_of_several_arguments_are_refused():
         Multivariate.from_sympy(x * y, (x,), "f")
     with pytest.raises(RecordError, match="another shape"):
         Multivariate.from_callable(lambda x, y: np.ones(3), 2)
+
+
+@pytest.mark.parametrize("fn, growth", [
+    (lambda x: x**3 * np.sin(x), "polynomial"), (lambda x: np.exp(-x * x), "polynomial"),
+    (lambda x: np.log1p(x * x), "polynomial"), (lambda x: np.exp(np.sqrt(np.abs(x))), "exponential"),
+    (lambda x: np.cosh(x) * np.sin(3 * x), "exponential"), (lambda x: np.exp(x) / (1 + x * x) ** 2, "exponential"),
+    (lambda x: np.exp(-x / 1e7), "exponential"), (lambda x: np.exp(x + x * x / 10_000), "faster"),
+    (lambda x: np.exp(np.abs(x) ** 1.1), "faster"), (lambda x: np.sinh(x * x), "faster"),
+])
+def test_growth_shows_in_the_values(fn, growth):
+    assert Nonlinearity.from_callable(fn, "f").growth == growth
+
+
+def test_growth_and_pieces_of_formulas():
+    elu = Nonlinearity.from_sympy(lambda x: sympy.Piecewise((x, x > 0), (sympy.exp(x) - 1, True)), "elu")
+    assert elu.growth == "polynomial" and elu.pieces is not None and elu.partial(0).pieces is not None
+    assert Nonlinearity.from_sympy(lambda x: x * sympy.exp(-x), "f").growth == "exponential"
+    assert Nonlinearity.from_sympy(lambda x: sympy.exp(x**2 / 9), "f").growth == "faster"
+    hard = Nonlinearity.from_sympy(lambda x: sympy.Min(sympy.Max(x, -1), 1), "hard")
+    assert hard.pieces == nonlinearity("hard_tanh").pieces
+    assert Nonlinearity.from_sympy(lambda x: x * sympy.erf(x), "f").pieces is not None
+    for formula in (sympy.tanh, lambda x: sympy.Abs(x**2 - 2), lambda x: sympy.sin(x + 1), lambda x: sympy.sqrt(3) * x):
+        assert Nonlinearity.from_sympy(formula, "f").pieces is None

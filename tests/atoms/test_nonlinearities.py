@@ -14,6 +14,7 @@ import sympy
 
 from tensorprog.atoms import nonlins
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.atoms.pieces import derivative, piece, values
 from tensorprog.atoms.registry import Folder, families, is_nonlinearity, nonlinearities, nonlinearity, register
 from tensorprog.errors import ParseError, RecordError
 
@@ -149,6 +150,32 @@ def test_jumps_are_kinks_and_points_of_discontinuity(record):
             assert (gap > 1e-6) == (k in d.jumps)
 
 
+@each_record
+def test_pieces_are_the_formula_and_pass_on_to_derivatives(record):
+    x, made = domain(record), derivatives(record)
+    assert all((d.pieces is None) == (record.pieces is None) for d in made)
+    if record.pieces is not None:
+        told = record.pieces
+        for d in made:
+            phi = exact(d)
+            want = [float(phi(mpmath.mpf(v))) for v in x]
+            np.testing.assert_allclose(values(d.pieces, x), want, rtol=1e-11, atol=1e-12, err_msg=d.name)
+            np.testing.assert_allclose(values(told, x), want, rtol=1e-11, atol=1e-12, err_msg=d.name)
+            told = derivative(told)
+        assert told == {} or len(made) == ORDER + 1
+
+
+def test_most_families_have_pieces():
+    without = {r.family for r in RECORDS if r.pieces is None}
+    assert without == {"gelu_tanh", "log", "power", "reciprocal", "rsqrt", "sigmoid", "silu", "softplus", "sqrt",
+                       "tanh"}
+
+
+@each_record
+def test_growth(record):
+    assert {d.growth for d in derivatives(record)} == {"exponential" if record.name == "exp" else "polynomial"}
+
+
 def test_tails_do_not_cancel():
     assert nonlinearity("gelu")(-20.0) == pytest.approx(float(-20 * mpmath.ncdf(-20)), rel=1e-12)
     assert nonlinearity("d_tanh")(50.0) == pytest.approx(float(mpmath.sech(50) ** 2), rel=1e-12)
@@ -244,6 +271,7 @@ GOOD = {
     ({"taylor": (False, True, False, False, False, False, False)}, "taylor disagrees"),
     ({"taylor": None}, "taylor disagrees"),
     ({"sources": ()}, "no source"),
+    ({"pieces": piece(0, 1)}, "pieces disagree with the values at x"),
     ({"jumps": (Fraction(0),)}, "a jump is a kink too"),
     ({"kinks": (Fraction(0),), "jumps": (Fraction(0),)}, "does not jump at x = 0"),
     ({"numpy": np.log}, "not finite"),

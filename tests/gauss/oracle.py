@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 from numpy.polynomial.legendre import leggauss
 
-NODES, WEIGHTS = leggauss(16)
-GRID = np.arange(-10.0, 10.5, 1.0)
+NODES, WEIGHTS = leggauss(12)
+GRID = np.arange(-9.0, 9.5, 1.0)
 
 
 def panels(edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -27,10 +27,13 @@ def plane(factors, loadings, mean) -> float:
     upright = [c / p for p, q, c in lines if q == 0 and p != 0]
     crossings = [(c * s - d * q) / (p * s - q * r) for (p, q, c), (r, s, d) in itertools.combinations(lines, 2)
                  if abs(p * s - q * r) > 1e-12]
-    x, w = panels(np.sort(np.clip(np.concatenate([GRID, upright, crossings]), -10, 10)))
+    x, w = panels(np.sort(np.clip(np.concatenate([GRID, upright, crossings]), -9, 9)))
+    if not np.any(a[:, 1]):
+        flat = [fn(p * x + shift) for (fn, _), p, shift in zip(factors, a[:, 0], m, strict=True)]
+        return float(w @ np.prod(flat, axis=0))
     cuts = [(c - p * x) / q for p, q, c in lines if q != 0]
     edges = np.concatenate([np.broadcast_to(GRID, (len(x), len(GRID))), *(c[:, None] for c in cuts)], axis=1)
-    y, v = panels(np.sort(np.clip(edges, -10, 10), axis=1))
+    y, v = panels(np.sort(np.clip(edges, -9, 9), axis=1))
     total = np.ones_like(y)
     for (fn, _), row, shift in zip(factors, a, m, strict=True):
         total = total * fn(row[0] * x[:, None] + row[1] * y + shift)
@@ -38,7 +41,7 @@ def plane(factors, loadings, mean) -> float:
 
 
 def space(factors, loadings, mean) -> float:
-    """Return the same for three independent Gaussians, kinks of the first coordinate's planes smoothed by the others."""
+    """Return the same for three independent Gaussians, kinks smoothed by the other coordinates."""
     a = np.asarray(loadings, float)
     z, w = panels(np.arange(-8.0, 8.5, 1.0))
     return sum(u * plane(factors, a[:, 1:], a[:, 0] * t + np.asarray(mean, float)) for t, u in zip(z, w, strict=True))
