@@ -74,19 +74,19 @@ def _node():
             return node if front == 1 else front * node
 
         @property
-        def expr(self):
+        def expr(self) -> Any:
             return self.args[0]
 
         @property
-        def zs(self):
+        def zs(self) -> Any:
             return self.args[1]
 
         @property
-        def mean(self):
+        def mean(self) -> Any:
             return self.args[2]
 
         @property
-        def cov(self):
+        def cov(self) -> Any:
             return self.args[3]
 
         @property
@@ -185,7 +185,7 @@ def gaussian(i: int):
     return sympy.Dummy(f"z{i}", dummy_index=i, real=True)
 
 
-def number(x):
+def number(x) -> Any:
     """Return a number or expression as a sympy object.
 
     >>> number(Fraction(1, 3)), number(2)
@@ -284,7 +284,7 @@ def _as_steps(expr):
             if condition == sympy.true:
                 found = value
             elif isinstance(condition, sympy.Gt | sympy.Ge | sympy.Lt | sympy.Le):
-                found = found + (value - found) * sympy.Heaviside(condition.gts - condition.lts)
+                found = found + (value - found) * sympy.Heaviside(number(condition.gts) - number(condition.lts))
             else:
                 raise NotCoveredError(f"E[{expr}]", str(condition), "no derivative is known for pieces like this",
                                       "write it with Heaviside")
@@ -324,13 +324,14 @@ def expectation(expr, zs, mean, cov):
 def _conditioned(delta, rest, zs, mean, cov):
     import sympy
 
-    argument = delta.args[0]
-    slopes = [sympy.diff(argument, z) for z in zs]
-    if len(delta.args) > 1 and delta.args[1] != 0 or any(a.free_symbols & set(zs) for a in slopes):
+    # E[delta^(k)(l) g] = (-1)^k (d/dt)^k (p_l(t) E[g | l = t]) at t = 0, p_l the density of l.
+    argument, order = delta.args[0], delta.args[1] if len(delta.args) > 1 else sympy.S.Zero
+    slopes = [number(sympy.diff(argument, z)) for z in zs]
+    if any(a.free_symbols & set(zs) for a in slopes) or not order.is_Integer:
         raise NotCoveredError(f"E[{delta * rest}]", str(delta), "this delta function cannot be worked out",
-                              "differentiate with respect to other symbols first")
-    k = range(len(zs))
-    constant = argument.xreplace(dict.fromkeys(zs, sympy.S.Zero))
+                              "its argument must be affine in the Gaussians")
+    k, t = range(len(zs)), sympy.Dummy("t", real=True) if order else sympy.S.Zero
+    constant = argument.xreplace(dict.fromkeys(zs, sympy.S.Zero)) - t
     with_it = [sympy.Add(*(cov[i][j] * slopes[j] for j in k)) for i in k]
     variance = sympy.Add(*(slopes[i] * with_it[i] for i in k)).expand()
     if variance.is_zero:
@@ -341,7 +342,8 @@ def _conditioned(delta, rest, zs, mean, cov):
     out = next(i for i in reversed(k) if slopes[i] != 0)
     others = [i for i in k if i != out]
     solved = -(constant + sympy.Add(*(slopes[i] * zs[i] for i in others))) / slopes[out]
-    return density * expectation(
+    found = density * expectation(
         rest.xreplace({zs[out]: solved}), [zs[i] for i in others],
         [mean[i] - with_it[i] * centre / variance for i in others],
         [[cov[i][j] - with_it[i] * with_it[j] / variance for j in others] for i in others])
+    return (-1) ** order * found.diff(t, order).xreplace({t: sympy.S.Zero}) if order else found

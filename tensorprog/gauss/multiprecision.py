@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
+
+import numpy as np
 
 from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.quadrature import factor
@@ -44,11 +47,12 @@ def expect(factors, mean, cov, kinks, n: int, *, name: str = "E f(l)"):
     rank = len(a[0])
     if rank > 2:
         raise NotCoveredError(name, rank, "more than two Gaussians are not integrated to many digits", "use estimate()")
-    rule = _Rule(factors, mean, a, kinks, n, name)
+    nested = _Rule(factors, mean, a, kinks, n, name)
     if rank == 0:
-        return rule.product(mean, factors)
+        return nested.product(mean, factors)
+    rule = (_Grid.of(factors, mean, cov, kinks, n, name) if rank == 2 else None) or nested
     rule.box()
-    before = None
+    before: Any = None
     for i in range(_ROUNDS):
         value, size = rule.outer(_FINER ** i)
         if size == 0:
@@ -92,6 +96,138 @@ def legendre(m: int, bits: int):
     return tuple(x for x, _ in half + rest), tuple(w for _, w in half + rest)
 
 
+def _step(n: int, unit: float) -> float:
+    # The trapezoidal rule's first step: poles at a distance of 1.5 units leave exp(-2 pi 1.5 unit/h).
+    return 2.1 * math.pi * min(unit * 1.5, 2.0) * _POWER / (n * _LN10)
+
+
+def _panels(lo, hi, cuts, n: int, fine: float):
+    import mpmath
+
+    edges = sorted({lo, hi, *(c for c in cuts if lo < c < hi)})
+    rule = list(zip(*legendre(math.ceil((0.62 * n + 6) * fine / _POWER), mpmath.mp.prec), strict=True))
+    found = []
+    for left, right in zip(edges, edges[1:], strict=False):
+        count = max(1, math.ceil((right - left) / 3))
+        half = (right - left) / (2 * count)
+        for i in range(count):
+            middle = left + (2 * i + 1) * half
+            found += [(middle + half * y, v * half) for y, v in rule]
+    return found
+
+
+class _Grid:
+    # E F(x) G(y) on a grid in x and y themselves (standardized, correlation r), G smooth: F and G are evaluated on the
+    # axes only, and on equidistant y the density is a power of one number, so the inner sum is a polynomial (Horner).
+    def __init__(self, f, g, r, kinks, units, n, name):
+        import mpmath
+
+        self.mp, self.f, self.g, self.r, self.kinks, self.units, self.n, self.name = (
+            mpmath, f, g, r, kinks, units, n, name)
+        self.rest = 1 - r * r
+
+    @classmethod
+    def of(cls, factors, mean, cov, kinks, n, name):
+        """Return the rule if the product is of this kind, else None."""
+        import mpmath
+
+        groups: dict[int, list] = {}
+        for used, f in factors:
+            if len(used) != 1:
+                return None
+            groups.setdefault(used[0], []).append(f)
+        if len(groups) != 2:
+            return None
+        i, j = sorted(groups, key=lambda k: -len(kinks[k]))
+        roots = [mpmath.sqrt(cov[k][k]) for k in (i, j)]
+        r, units = cov[i][j] / roots[0] / roots[1], [float(1 / s) for s in roots]
+        if kinks[j] or units[1] < 0.1 or abs(r) > 0.999:
+            return None
+
+        def side(k, s):
+            def value(x):
+                total = mpmath.mpf(1)
+                for f in groups[k]:
+                    total *= f(mean[k] + s * x)
+                return _real(total, name)
+            return value
+
+        at = [(t - mean[i]) / roots[0] for t in kinks[i]]
+        return cls(side(i, roots[0]), side(j, roots[1]), r, at, units, n, name)
+
+    def box(self):
+        mp, needed = self.mp, self.n * _LN10 + 8
+        inside = math.sqrt(2 * needed)
+        axis, flat = _axis(inside, 1.0)
+        sizes = []
+        for f in (self.f, self.g):
+            y = [f(mp.mpf(x)) for x in axis]
+            sizes.append(np.array([float(mp.log(abs(v))) if v else -math.inf for v in y]))
+        x, r, rest = np.array(axis), float(self.r), float(self.rest)
+        density = -(x[:, None] ** 2 - 2 * r * x[:, None] * x + x**2) / (2 * rest) - math.log(2 * math.pi * rest**0.5)
+        size = sizes[0][:, None] + sizes[1] + density
+        top = max(float(size.max()), -needed)
+        self.size = mp.exp(top) * float(np.exp(size - top)[flat][:, flat].sum())
+        self.ends = []
+        for seen in ((size > top - needed).any(axis=1), (size > top - needed).any(axis=0)):
+            if seen[~flat].any():
+                raise _diverges(self.name, top)
+            near = x[seen] if seen.any() else np.zeros(1)
+            self.ends.append((mp.mpf(min(-inside, near.min() - 1)), mp.mpf(max(inside, near.max() + 1))))
+
+    def outer(self, fine):
+        # The numbers of the inner loop are bare tuples, with which mpmath is twice as fast.
+        from mpmath.libmp import fzero, mpf_add, mpf_mul
+
+        mp, (lo, hi) = self.mp, self.ends[1]
+        steep = 2 * math.pi * float(mp.sqrt(self.rest)) / math.sqrt(2 * self.n * _LN10)
+        h = mp.mpf(min(_step(self.n, self.units[1]), steep) / fine)
+        first, last = int(mp.floor(lo / h)), int(mp.ceil(hi / h))
+        column = [(self.g(j * h) * mp.exp(-(j * h) ** 2 / (2 * self.rest)))._mpf_ for j in range(last, first - 1, -1)]
+        bits = mp.mp.prec
+        lo, hi = self.ends[0]
+        if self.kinks or self.units[0] < 0.1:
+            xs = _panels(lo, hi, self.kinks + [mp.mpf(s * 4.0**k * self.units[0]) for s in (-1, 1) for k in range(9)
+                                               if self.units[0] < 0.3 and 4.0**k * self.units[0] < 1], self.n, fine)
+        else:
+            step = mp.mpf(_step(self.n, self.units[0]) / fine)
+            xs = [(k * step, step) for k in range(int(mp.floor(lo / step)), int(mp.ceil(hi / step)) + 1)]
+        total = mp.mpf(0)
+        for x, weight in xs:
+            front = self.f(x)
+            if not front:
+                continue
+            slope = self.r * h * x / self.rest
+            t, inner = mp.exp(slope)._mpf_, fzero
+            for b in column:
+                inner = mpf_add(mpf_mul(inner, t, bits), b, bits)
+            total += weight * front * mp.mp.make_mpf(inner) * mp.exp(first * slope - x * x / (2 * self.rest))
+        return total * h / (2 * mp.pi * mp.sqrt(self.rest)), self.size
+
+
+def _axis(inside: float, step: float):
+    # Points that keep off round numbers, to three times the range of a bounded integrand; then some far away. The mask
+    # tells those that may matter: not the ends, and none of the far ones.
+    count = int((3 * inside + 10) / step)
+    near = [0.137 + step * i for i in range(-count, count + 1)]
+    axis = [-8 * near[-1], -1.3 * near[-1], *near, 1.3 * near[-1], 8 * near[-1]]
+    flat = np.zeros(len(axis), bool)
+    flat[4:-4] = True
+    return axis, flat
+
+
+def _real(x, name):
+    import mpmath
+
+    if isinstance(x, mpmath.mpc) or not mpmath.isfinite(x):
+        raise NotCoveredError(name, str(x), "the integrand is not a real number there", "check its domain")
+    return x
+
+
+def _diverges(name, top) -> NotCoveredError:
+    return NotCoveredError(name, top, "the expectation diverges", "smaller variances")
+
+
 class _Rule:
     def __init__(self, factors, mean, a, kinks, n, name):
         import mpmath
@@ -108,9 +244,7 @@ class _Rule:
         total = self.mp.mpf(1)
         for used, f in factors:
             total *= f(*(forms[i] for i in used))
-        if not self.mp.isfinite(total) or isinstance(total, self.mp.mpc):
-            raise NotCoveredError(self.name, str(total), "the integrand is not a real number there", "check its domain")
-        return total
+        return _real(total, self.name)
 
     def forms(self, u):
         return [x + sum((c * v for c, v in zip(row, u, strict=True)), self.mp.mpf(0))
@@ -136,39 +270,24 @@ class _Rule:
         rays = [(1,), (-1,)] if self.rank == 1 else [(1, 0), (-1, 0), (0, 1), (0, -1), (.7, .7), (.7, -.7), (-.7, .7),
                                                      (-.7, -.7)]
         if any(self.size([mpf(t * far * x) for x in ray]) > top - needed for ray in rays for t in (1.3, 8)):
-            raise self.diverges(top)
+            raise _diverges(self.name, top)
         self.lo, self.hi = [], []
         for d in range(self.rank):
             seen = [u[d] for u, s in zip(points, sizes, strict=True) if s > top - needed] or [0.0]
             if min(seen) <= axis[1] or max(seen) >= axis[-2]:
-                raise self.diverges(top)
+                raise _diverges(self.name, top)
             self.lo.append(mpf(min(-inside, min(seen) - step)))
             self.hi.append(mpf(max(inside, max(seen) + step)))
-
-    def diverges(self, top):
-        return NotCoveredError(self.name, top, "the expectation diverges", "smaller variances")
 
     def nodes(self, d, cuts, unit, fine, moving):
         # Nodes and weights times the density. ``cuts``: kinks; ``unit``: the length on which the integrand varies.
         mp, lo, hi = self.mp, self.lo[d], self.hi[d]
         root = 1 / mp.sqrt(2 * mp.pi)
         if not cuts and not moving and unit > 0.3:
-            h = mp.mpf(2 * math.pi * min(unit * 1.5, 2.0) / (self.n * _LN10 / _POWER) / fine * 1.05)
+            h = mp.mpf(_step(self.n, unit) / fine)
             span = range(int(mp.floor(lo / h)), int(mp.ceil(hi / h)) + 1)
             return [(k * h, h * root * mp.exp(-(k * h) ** 2 / 2)) for k in span]
-        edges = sorted({lo, hi, *(c for c in cuts if lo < c < hi)})
-        m = math.ceil((0.62 * self.n + 6) * fine / _POWER)
-        x, w = legendre(m, mp.mp.prec)
-        found = []
-        for left, right in zip(edges, edges[1:], strict=False):
-            count = max(1, math.ceil((right - left) / 3))
-            half = (right - left) / (2 * count)
-            for i in range(count):
-                middle = left + (2 * i + 1) * half
-                for y, v in zip(x, w, strict=True):
-                    u = middle + half * y
-                    found.append((u, v * half * root * mp.exp(-u * u / 2)))
-        return found
+        return [(u, w * root * mp.exp(-u * u / 2)) for u, w in _panels(lo, hi, cuts, self.n, fine)]
 
     def cuts(self, d, u):
         # Kinks on the line of u_d, and graded points where a form varies fast or the inner Gaussian blurs a kink.
