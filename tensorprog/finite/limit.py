@@ -248,12 +248,14 @@ def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Lim
 
 
 def _sampled(name, variable, e, form, tol, seed, budget) -> Limit:
+    if e < 0:  # whatever it is the leading term of
+        nought = exact(Fraction(0))
+        return Limit(name, 0.0, 0.0, "exact", nought, nought, e, variable=variable)
     estimate = sample(form.program, [variable], tol=tol, seed=seed, budget=budget)[variable]
     second = estimate.second
     vector = second is not None
     variance = max(0.0, second.value - estimate.value**2) if second is not None else 0.0
-    value = estimate.value if e == 0 else 0.0 if e < 0 else estimate.value
-    return Limit(name, value, estimate.error if e >= 0 else 0.0, "sampled", exponent=e, leading=estimate.value,
+    return Limit(name, estimate.value, estimate.error, "sampled", exponent=e, leading=estimate.value,
                  variance=variance, kind="vector" if vector else "scalar", variable=variable)
 
 

@@ -160,19 +160,29 @@ def _grown(line: Nonlin, fn, degrees) -> Fraction | None:
 
 @lru_cache(maxsize=1024)
 def _samples(fn: Any) -> np.ndarray:
-    grid = np.concatenate([np.linspace(-60, 60, 2401), np.linspace(-3, 3, 601)])
-    if getattr(fn, "domain", "real") != "real":
-        grid = grid[grid > 0]
+    return _on(fn, np.linspace(-60, 60, 2401))
+
+
+def _samples_near(fn: Any) -> np.ndarray:
+    return _on(fn, np.linspace(-3, 3, 601))
+
+
+def _on(fn: Any, grid: np.ndarray) -> np.ndarray:
+    grid = grid if getattr(fn, "domain", "real") == "real" else grid[grid > 0]
     with np.errstate(all="ignore"):
         return np.asarray(fn.evaluate({}, {}, grid), float)
 
 
 def _nowhere_negative(fn: Any) -> bool:
-    return bool(np.all(_samples(fn) >= 0))
+    return bool(np.all(_samples(fn) >= 0) and np.all(_samples_near(fn) >= 0))
 
 
 def _bounded(fn: Any) -> bool:
-    return fn.arity == 1 and bool(np.max(np.abs(_samples(fn))) <= 4 * np.max(np.abs(_samples(fn)[2401:])) + 1e-9)
+    if fn.arity != 1:
+        return False
+    values = np.abs(_samples(fn))
+    near = np.abs(_samples_near(fn))
+    return bool(np.max(values) <= 4 * np.max(near) + 1e-9)
 
 
 @covered(Outer)

@@ -1,77 +1,62 @@
-r"""A limit's derivation, line by line, in the papers' notation: which Gaussian was born where, and which dots came from
-which earlier use of the transpose."""
+r"""A limit's derivation in the notation of the papers: which Gaussian was born at which line with which law, and
+which dot comes from which earlier use of the transpose.
+
+Source: yang2020matrix, yang2021feature (Z-variables, ``\hat Z`` and ``\dot Z``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
-from tensorprog.gauss.chain import Number, exact
-from tensorprog.interp.limit import Limits, Step
-from tensorprog.interp.zspace import ZVar
-from tensorprog.program.instructions import Input, MatMul, MatrixType
-from tensorprog.program.program import spell
+from tensorprog.gauss.chain import Number
+from tensorprog.interp.limit import Limits, Matrix, Step, Use
+from tensorprog.interp.notation import FORMATS, Writer, joined
+from tensorprog.interp.zspace import ZSpace, ZVar
+from tensorprog.program.instructions import Constant, Input, MatMul, MatrixType, Moment, VectorType
 
-FORMATS = ("text", "latex")
-
-
-class Writer:
-    """Writes Z-variables and numbers as text or LaTeX, with symbols for the sources of a program.
-
-    Example:
-        >>> from tensorprog.program.text import parse
-        >>> limits = Limits(parse("dim n\nmatrix W : n x n\nvector x : n\ny = W.T @ (W @ x)"))
-        >>> Writer(limits).z(limits.z("y"))
-        'Z^x + Ẑ^y'
-    """
-
-    def __init__(self, limits: Limits, format: str = "text"):
-        self.limits, self.latex = limits, format == "latex"
-        self.born = {s.name for s in limits.steps if s.rule == "input"}
-
-    def label(self, name: str) -> str:
-        """Return a variable's name as it stands in an index."""
-        if not self.latex:
-            return name
-        return r"\mathit{{{}}}".format(name.replace("_", r"\_")) if len(name) > 1 else name
-
-    def source(self, label: str) -> str:
-        """Return the symbol of a source: Z^x of an initial vector, the hat of a product."""
-        index = self.label(label)
-        if label in self.born:
-            return f"Z^{{{index}}}" if self.latex else f"Z^{label}"
-        return rf"\hat Z^{{{index}}}" if self.latex else f"Ẑ^{label}"
-
-    def number(self, x: Number) -> str:
-        """Return an exact number."""
-        import sympy
-
-        return sympy.latex(exact(x)) if self.latex else str(exact(x)).replace("**", "^")
-
-    def symbols(self) -> dict[int, Any]:
-        """Return a sympy symbol for every source."""
-        import sympy
-
-        space = self.limits.space
-        return {i: sympy.Symbol(self.source(a.label), real=True) for i, a in enumerate(space.atoms) if a.fn is None}
-
-    def expression(self, z: ZVar) -> Any:
-        """Return a Z-variable as a sympy expression in the symbols of its sources."""
-        return self.limits.space.express(z, self.symbols())
-
-    def z(self, z: ZVar) -> str:
-        """Return a Z-variable."""
-        return self.number(self.expression(z))
+#: Definitions are padded to a common width up to this one.
+_HEAD = 30
+#: A Z-variable is written out in its Gaussians if that takes no more than this.
+_SHORT = 60
 
 
 def derivation(limits: Limits, name: str, format: str = "text") -> list[str]:
-    """Return the derivation of a variable of the normal form, a string a line of the program that it needs."""
-    writer = Writer(limits, format)
+    r"""Return the derivation of a variable of the normal form, a string a row.
+
+    Every line of the program that the variable needs has a row, its definition and what it tends to, with more rows
+    for the law of the Gaussian born there and for its dots; named quantities and expectations without closed form
+    are explained at the end. Rows of "latex" fit into an ``aligned`` block behind ``&``.
+
+    Args:
+        limits: the limits of a program.
+        name: a variable of ``limits.program``.
+        format: "text" or "latex".
+
+    Example:
+        >>> from tensorprog.program.text import parse
+        >>> limits = Limits(parse("dim n\nmatrix W : n x n\nvector x : n\ny = W.T @ relu(W @ x)\ns = mean(x * y)"))
+        >>> print("\n".join(derivation(limits, "s")))
+        W : n x n         entries N(0, 1/n)
+        x                 Z^x ~ N(0, 1)
+        Wx                Z^{Wx} = Ẑ^{Wx} ~ N(0, 1), variance E[(Z^x)^2]
+        y = Wᵀ relu(Wx)   Z^y = Ẑ^y + Ż^y
+                          Ẑ^y ~ N(0, 1/2), variance E[relu(Z^{Wx})^2]
+                          Ż^y = E[∂relu(Z^{Wx})/∂Ẑ^{Wx}] Z^x = 1/2 Z^x, from the earlier Wx
+        s = mean(x*y)     s° = E[Z^x Z^y] = 1/2
+
+    Source: yang2020matrix, yang2021feature.
+    """
+    teller = Teller(limits, Writer(limits, format))
     needed = _needed(limits, name)
-    out = []
-    for step in limits.steps:
-        if step.name in needed:
-            out += _told(limits, writer, step)
-    return out
+    steps = {step.name: step for step in limits.steps}
+    rows: list[tuple[str, list[str]]] = []
+    for line in limits.program.lines:
+        if line.out in needed and (line.out == name or teller.has_a_row(line)):
+            told = teller.matrix(line) if line.out not in steps else teller.told(steps[line.out])
+            rows.append((teller.w.definition(line.out), told))
+    return [*_laid_out(rows, teller.w.latex), *teller.words()]
 
 
 def _needed(limits: Limits, name: str) -> set[str]:
@@ -79,95 +64,240 @@ def _needed(limits: Limits, name: str) -> set[str]:
     needed = {name}
     for step in reversed(limits.steps):
         if step.name in needed:
-            needed.update(limits.program.line_of(step.name).args)
+            line = limits.program.line_of(step.name)
+            needed.update(line.args)
             needed.update(use for _, use, _ in step.dots)
+            if step.rule == "again":
+                needed.add(_same(limits, step).name)
+            needed.update(limits.space.atoms[a].label for a in limits.space.support(step.result)
+                          if limits.space.atoms[a].label in limits.env)
     return needed
 
 
-def _told(limits: Limits, w: Writer, step: Step) -> list[str]:
+def _laid_out(rows: Sequence[tuple[str, list[str]]], latex: bool) -> list[str]:
+    if latex:
+        return [f"{head if not i else ''} && {text}" for head, told in rows for i, text in enumerate(told)]
+    width = max((len(head) for head, _ in rows if len(head) <= _HEAD), default=0)
+    out = []
+    for head, told in rows:
+        if len(head) > _HEAD:
+            out.append(head)
+        out += [f"{head if not i and len(head) <= _HEAD else '':{width}}   {text}" for i, text in enumerate(told)]
+    return out
+
+
+def _same(limits: Limits, step: Step) -> Use:
+    """Return the earlier use of a matrix whose result a product has again."""
     line: Any = limits.program.line_of(step.name)
-    e = limits.exponent(step.name)
-    power = "" if not e else (rf"\; (\text{{times }} n^{{{e}}})" if w.latex else f"   (times n^({e}))")
-    head = _spelled(w, line)
-    tell = _LATEX if w.latex else _TEXT
-    zed = f"Z^{{{w.label(step.name)}}}" if w.latex else f"Z^{step.name}"
-    if step.rule == "constant":
-        return [tell["constant"].format(head=head, zed=zed, value=w.z(step.result)) + power]
-    if step.rule == "input":
-        (atom,) = [a for m in step.result.terms for a, _ in m][:1] or (None,)
-        if atom is None:
-            return [tell["constant"].format(head=head, zed=zed, value=w.z(step.result)) + power]
-        space = limits.space
-        law = f"N({w.number(space.atoms[atom].mean)}, {w.number(space.covariance(atom, atom))})"
-        return [tell["input"].format(head=head, zed=zed, law=law) + power]
-    if step.rule == "Moment":
-        inside = " ".join(f"Z^{{{w.label(a)}}}" if w.latex else f"Z^{a}" for a in line.args)
-        return [tell["moment"].format(head=head, inside=inside, value=w.z(step.result)) + power]
-    if step.rule == "CLT":
-        return [tell["clt"].format(head=head, value=w.z(step.result)) + power]
-    if step.rule == "again":
-        return [tell["again"].format(head=head, zed=zed, value=w.z(step.result)) + power]
-    if step.rule != "MatMul" or step.hat is None:
-        return [tell["value"].format(head=head, zed=zed, value=w.z(step.result)) + power]
-    out = [tell["value"].format(head=head, zed=zed, value=w.z(step.result)) + power]
-    out += [tell["born"].format(text=t) for t in _hat_law(limits, w, step, line)]
-    for weight, use, vector in step.dots:
-        earlier = _spelled(w, limits.program.line_of(use))
-        out.append(tell["dot"].format(earlier=earlier, weight=w.number(weight), hat=w.source(use),
-                                      vector=w.label(line.vector), y=w.label(vector)))
-    return out
+    uses = limits.env[line.matrix].uses[int(line.transposed)]
+    return next(use for use in uses if use.result == step.result)
 
 
-def _hat_law(limits: Limits, w: Writer, step: Step, line: MatMul) -> list[str]:
-    space, hat = limits.space, step.hat
-    assert hat is not None
-    if not hat.terms:
-        return ["the vector is zero in the limit: no Gaussian is born" if not w.latex
-                else r"\text{the vector is zero in the limit}"]
-    sources = sorted({a for m in hat.terms for a, _ in m})
-    if len(sources) > 1 or space.atoms[sources[0]].label != step.name:
-        return [f"its Gaussian part is {w.z(hat)}" if not w.latex else rf"\text{{its Gaussian part is }} {w.z(hat)}"]
-    i = sources[0]
-    symbol = w.source(step.name)
-    sim = r"\sim" if w.latex else "~"
-    out = [f"{symbol} {sim} N(0, {w.number(space.covariance(i, i))})"]
-    for j in range(i):
-        if space.atoms[j].fn is None and space.covariance(i, j) != 0:
-            pair = f"{symbol}, {w.source(space.atoms[j].label)}"
-            value = w.number(space.covariance(i, j))
-            out.append(rf"\operatorname{{Cov}}({pair}) = {value}" if w.latex else f"Cov({pair}) = {value}")
-    return out
+class Teller:
+    """Says what happens at the lines of a program, in a writer's notation."""
+
+    def __init__(self, limits: Limits, writer: Writer):
+        self.limits, self.w = limits, writer
+        self.space: ZSpace = limits.space
+        self.order = {line.out: i for i, line in enumerate(limits.program.lines)}
+
+    def has_a_row(self, line: Any) -> bool:
+        """Return whether a line is told, not only written out where it is used."""
+        if isinstance(line, Input):
+            if isinstance(line.type, MatrixType):
+                return True
+            given = self.limits.form.source.source
+            return not isinstance(line.law, Constant) or line.out in given
+        if isinstance(line, MatMul):
+            return True
+        if isinstance(line, Moment) and not line.mean:
+            return True
+        return not self.w.nameless(line.out)
+
+    def matrix(self, line: Input) -> list[str]:
+        """Return the law of a matrix's entries."""
+        law: Any = self.w.given.line_of(line.out)
+        law = law.law
+        shown = self.w.marks.normal.format(self.w.scale(law.mean), self._variance(law.variance))
+        return [self.words_of("entries ") + shown + self._size(line.out)]
+
+    def _variance(self, variance) -> str:
+        if not self.w.latex and len(variance.powers) == 1 and str(variance.powers[0][1]) == "-1":
+            return f"{variance.number}/{variance.powers[0][0]}"
+        return self.w.scale(variance)
+
+    def told(self, step: Step) -> list[str]:
+        """Return what happens at a line, a string a row."""
+        line: Any = self.limits.program.line_of(step.name)
+        rows = {"input": self._input, "MatMul": self._product, "again": self._again, "CLT": self._sum}.get(
+            step.rule, self._value)(step, line)
+        return [rows[0] + self._size(step.name), *rows[1:]]
+
+    def _size(self, name: str) -> str:
+        e = self.limits.exponent(name)
+        if not e or self.w.nameless(name):
+            return ""
+        power = self.w.marks.power.format("n", e if self.w.latex or e.denominator == 1 and e > 0 else f"({e})")
+        if self.w.latex:
+            return rf"\quad \text{{(times }} {power}\text{{)}}"
+        return f"   ({self.w.label(name)} is {power} times this)"
+
+    def words_of(self, text: str) -> str:
+        """Return words inside a formula."""
+        return self.w.marks.words.format(text)
+
+    def _zed(self, name: str) -> str:
+        return self.w.on(self.w.marks.z, name)
+
+    def _law(self, symbol: str, mean: Number, variance: Number) -> str:
+        m = self.w.marks
+        return symbol + m.follows + m.normal.format(self.w.number(mean), self.w.number(variance))
+
+    # ------------------------------------------------------------------------------------------------ rules
+
+    def _input(self, step: Step, line: Input) -> list[str]:
+        sources = sorted(self.space.support(step.result))
+        if len(sources) != 1 or self.space.atoms[sources[0]].label != step.name:
+            return [f"{self._zed(step.name)} = {self.w.z(step.result)}"]
+        (i,) = sources
+        symbol = self.w.source(step.name)
+        law = self._law(symbol, self.space.atoms[i].mean, self.space.covariance(i, i))
+        rows = [law] if symbol == self._zed(step.name) else [f"{self._zed(step.name)} = {self.w.z(step.result)}", law]
+        return rows + [self._covariance(i, j, "") for j in range(i) if self._kin(i, j)]
+
+    def _value(self, step: Step, line: Any) -> list[str]:
+        w, number = self.w, step.result.number
+        vector = isinstance(self.limits.program.type_of(step.name), VectorType)
+        left = self._zed(step.name) if vector else w.marks.limit.format(w.label(step.name))
+        inside = "" if isinstance(line, Input) else w.inside(step.name)[0]
+        if number is not None:
+            shown = w.valued(number)
+            value = [inside, shown] if inside != w.number(number) else [shown]
+        else:
+            value = [inside, w.z(step.result) if not inside or len(w.plain.z(step.result)) <= _SHORT else ""]
+        return [joined([*([left] if vector or not w.nameless(step.name) else []), *value])]
+
+    def _sum(self, step: Step, line: Moment) -> list[str]:
+        w, symbol = self.w, step.result.number
+        if symbol is None or (symbol, symbol) not in self.limits.randoms:
+            return [self.words_of("vanishes in the limit")]
+        law = self._law(w.number(symbol), Fraction(0), self.limits.randoms[symbol, symbol])
+        squares = " ".join(w.expectation([a, a]) for a in line.args)
+        n = w.label(self.limits.program.dim_of(line.args[0]).name)
+        root = rf" \approx \sqrt{{{n}}} \, " if w.latex else f"≈ √{n} "
+        rows = [f"{root}{w.number(symbol)}, {law}" + self.words_of(", variance ") + squares +
+                self.words_of(", by the central limit theorem")]
+        for (s, t), c in self.limits.randoms.items():
+            if t == symbol and s != t and c != 0:
+                rows.append(f"{w.marks.cov.format(w.number(s), w.number(t))} = {w.valued(c)}")
+        return rows
+
+    def _again(self, step: Step, line: MatMul) -> list[str]:
+        use = _same(self.limits, step)
+        return [f"{self._zed(step.name)} = {self._zed(use.name)}" + self.words_of(", the same product as ") +
+                self.w.definition(use.name)]
+
+    # --------------------------------------------------------------------------------------------- products
+
+    def _product(self, step: Step, line: MatMul) -> list[str]:
+        assert step.hat is not None
+        m, zed = self.w.marks, self._zed(step.name)
+        hat, dot = self.w.on(m.hat, step.name), self.w.on(m.dot, step.name)
+        rows = self._born(step, line, hat)
+        if not step.dots:
+            head = f"{zed} = {rows[0]}" if rows[0].startswith(hat) else f"{zed} = {hat}; {rows[0]}"
+            return [head, *rows[1:], *self._no_dot(step, line, dot)]
+        return [f"{zed} = {hat} + {dot}", *rows, *self._dots(step, line, dot)]
+
+    def _gain(self, line: MatMul) -> Number:
+        matrix: Matrix = self.limits.env[line.matrix]
+        return matrix.gains[int(line.transposed)]
+
+    def _times_gain(self, line: MatMul, factor: str) -> str:
+        gain = self._gain(line)
+        return factor if gain == 1 else self.w.coefficient(gain, factor)
+
+    def _born(self, step: Step, line: MatMul, hat: str) -> list[str]:
+        z, w = step.hat, self.w
+        assert z is not None
+        if not z.terms:
+            return [f"{hat} = 0"]
+        sources = sorted(self.space.support(z))
+        if len(sources) > 1 or self.space.atoms[sources[0]].label != step.name:
+            return [f"{hat} = {w.z(z)}" + self.words_of(", since the vector is a combination of earlier ones")]
+        (i,) = sources
+        variance = self._times_gain(line, w.expectation([line.vector, line.vector]))
+        rows = [self._law(hat, Fraction(0), self.space.covariance(i, i)) + self.words_of(", variance ") + variance]
+        for j in range(i):
+            if self._kin(i, j):
+                vector = next((u.vector for u in self.limits.env[line.matrix].uses[int(line.transposed)]
+                               if u.name == self.space.atoms[j].label), None)
+                formula = "" if vector is None else self._times_gain(line, w.expectation([line.vector, vector]))
+                rows.append(self._covariance(i, j, formula))
+        return rows
+
+    def _kin(self, i: int, j: int) -> bool:
+        return self.space.atoms[j].fn is None and self.space.covariance(i, j) != 0
+
+    def _covariance(self, i: int, j: int, formula: str) -> str:
+        pair = (self.w.source(self.space.atoms[k].label) for k in (i, j))
+        return joined([self.w.marks.cov.format(*pair), formula, self.w.valued(self.space.covariance(i, j))])
+
+    def _slope(self, line: MatMul, use: str) -> str:
+        """Return sigma^2 E[dZ^x/dZhat] for the vector x of a product and an earlier use of the transpose."""
+        x, tight = self.w.zed(line.vector)
+        x = x if tight > 0 else self.w.marks.round.format(x)
+        m = self.w.marks
+        return self._times_gain(line, m.expect.format(m.partial.format(x, self.w.on(m.hat, use))))
+
+    def _dots(self, step: Step, line: MatMul, dot: str) -> list[str]:
+        w, by_stein = self.w, self._jumps(self.limits.z(line.vector))
+        why = self.words_of(" (by Stein's lemma)") if by_stein else ""
+        parts = []
+        for weight, use, vector in step.dots:
+            z, tight = w.zed(vector)
+            z = z if tight else w.marks.round.format(z)
+            parts.append((self._slope(line, use), weight, z, use))
+        if len(parts) == 1:
+            slope, weight, z, use = parts[0]
+            return [joined([dot, f"{slope} {z}", w.coefficient(weight, z)]) +
+                    self.words_of(", from the earlier ") + w.definition(use) + why]
+        total = w.total([(w.coefficient(weight, z), 1) for _, weight, z, _ in parts])[0]
+        return [f"{dot} = {total}"] + [
+            joined([slope, w.valued(weight)]) + self.words_of(", from the earlier ") + w.definition(use) + why
+            for slope, weight, _, use in parts]
+
+    def _no_dot(self, step: Step, line: MatMul, dot: str) -> list[str]:
+        """Say why a product with a matrix whose transpose was used before has no dot."""
+        earlier = [u for u in self.limits.env[line.matrix].uses[1 - int(line.transposed)]
+                   if self.order[u.name] < self.order[step.name]]
+        if not earlier:
+            return []
+        use = earlier[-1]
+        if self.w.nameless(use.name) and len(self.w.plain.definition(use.name)) > _SHORT:
+            return []
+        return [f"{dot} = 0" + self.words_of(", as ") + f"{self._slope(line, use.name)} = 0" +
+                self.words_of(" for the earlier ") + self.w.definition(use.name)]
+
+    def _jumps(self, z: ZVar) -> bool:
+        atoms = (self.space.atoms[a] for m in z.terms for a, _ in m)
+        return any(bool(getattr(a.fn, "jumps", ())) or any(map(self._jumps, a.args)) for a in atoms if a.fn is not None)
+
+    # ------------------------------------------------------------------------------------------------ words
+
+    def words(self) -> list[str]:
+        """Return what the numbers mention: named quantities and the laws inside expectations, with their values."""
+        from tensorprog.gauss.expectation import Expect
+
+        rows, chain = [], self.limits.chain
+        for x in list(self.w.mentioned):
+            if isinstance(x, Expect):
+                text = f"{self.w.number(x)}{self.words_of(' for ')}{x.law(self.w.latex)}"
+            else:
+                text = f"{self.w.number(x)} = {self.w.number(chain.definitions[x])}"
+            value = "" if chain.is_free(x) else f"{self.w.marks.about}{float(chain.value(x)):.10g}"
+            rows.append((r"\text{where} && " if self.w.latex else "where ") + text + value)
+        return rows
 
 
-def _spelled(w: Writer, line: Any) -> str:
-    if not w.latex:
-        return spell(line)
-    if isinstance(line, Input):
-        return w.label(line.out) if not isinstance(line.type, MatrixType) else line.out
-    if isinstance(line, MatMul):
-        top = r"^\top" if line.transposed else ""
-        return f"{w.label(line.out)} = {w.label(line.matrix)}{top} {w.label(line.vector)}"
-    return r"\mathtt{{{}}}".format(spell(line).replace("_", r"\_").replace("^", r"\hat{}").replace("*", r"\,"))
-
-
-_TEXT = {
-    "constant": "{head}:  {zed} = {value}",
-    "input": "{head}:  {zed} ~ {law}",
-    "moment": "{head}:  E[{inside}] = {value}",
-    "clt": "{head}:  Gaussian in the limit, {value}",
-    "again": "{head}:  {zed} = {value}   (the same product as before)",
-    "value": "{head}:  {zed} = {value}",
-    "born": "    born: {text}",
-    "dot": "    dot: {weight} Z^{y}, from the earlier {earlier}: E[∂Z^{vector}/∂{hat}] times the variance is {weight}",
-}
-_LATEX = {
-    "constant": r"{head}: \quad {zed} = {value}",
-    "input": r"{head}: \quad {zed} \sim {law}",
-    "moment": r"{head}: \quad \mathbb{{E}}[{inside}] = {value}",
-    "clt": r"{head}: \quad \text{{Gaussian in the limit, }} {value}",
-    "again": r"{head}: \quad {zed} = {value} \;\text{{(the same product as before)}}",
-    "value": r"{head}: \quad {zed} = {value}",
-    "born": r"\qquad \text{{born: }} {text}",
-    "dot": r"\qquad \text{{dot: }} {weight}\, Z^{{{y}}} \text{{ from the earlier }} {earlier}, \;"
-           r" \mathbb{{E}}[\partial Z^{{{vector}}} / \partial {hat}] \text{{ times the variance }} = {weight}",
-}
+__all__ = ["FORMATS", "Writer", "derivation"]

@@ -30,7 +30,8 @@ from tensorprog.gauss.chain import Chain, Number, add, canonical, mul
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.normal import NormalForm
 from tensorprog.interp.rules import Rules
-from tensorprog.interp.zspace import Jump, ZSpace, ZVar, constant
+from tensorprog.interp.zspace import Jump, ZSpace
+from tensorprog.interp.zvar import ZVar, constant
 from tensorprog.program.instructions import (
     Constant,
     Input,

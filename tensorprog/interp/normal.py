@@ -250,11 +250,11 @@ def _vanishing(self: NormalForm, line: Nonlin, fn, e: Fraction) -> None:
     if e == 0:
         self.keep(line, fn, [_nought(self, a) for a in line.args])
         return
-    if len(line.args) > 1:
+    args: Sequence[str] = line.args
+    if len(args) != 1:
         raise refuse(line, f"n^({e})", f"all arguments of {fn.name} vanish, and it vanishes at 0",
                      "scale the arguments to order 1")
-    (x,) = line.args
-    self.keep(line, Poly(1, (_taylor(self, line, fn, x, e),)), (x,))
+    self.keep(line, Poly(1, (_taylor(self, line, fn, args[0], e),)), args)
 
 
 def _taylor(self: NormalForm, line, fn, x: str, e: Fraction):

@@ -13,96 +13,19 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.atoms.function import Function
-from tensorprog.errors import NoClosedFormError, NotCoveredError
+from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.chain import Chain, Number, add, canonical, exact, mul
+from tensorprog.interp.branches import taken_apart
+from tensorprog.interp.formulas import expression_of, polynomial
+from tensorprog.interp.zvar import UNIT as UNIT
+from tensorprog.interp.zvar import Monomial, ZVar, constant, join
 
-Monomial = tuple[tuple[int, int], ...]  # (atom, power), by atom
-UNIT: Monomial = ()
-
-#: Products of Z-variables are multiplied out up to this many terms.
-MAX_TERMS = 20_000
+#: Nested expectations of up to this many functions are written as formulas, longer ones as functions of their sources.
+_LARGE = 6
 
 
 class Jump(Exception):
     """A derivative meets a function that jumps: Stein's lemma takes its place."""
-
-
-class ZVar:
-    """A polynomial in atoms: monomial -> coefficient, zero coefficients absent."""
-
-    __slots__ = ("_key", "terms")
-
-    def __init__(self, terms: Mapping[Monomial, Number]):
-        self.terms = {m: c for m, c in terms.items() if c != 0}
-        self._key: tuple | None = None
-
-    @property
-    def key(self) -> tuple:
-        """What equal Z-variables share."""
-        if self._key is None:
-            self._key = tuple(sorted(self.terms.items(), key=lambda t: t[0]))
-        return self._key
-
-    @property
-    def number(self) -> Number | None:
-        """The number that it is, None if it is random."""
-        if not self.terms:
-            return Fraction(0)
-        return self.terms[UNIT] if len(self.terms) == 1 and UNIT in self.terms else None
-
-    @property
-    def affine(self) -> bool:
-        """Whether it has degree at most 1 in atoms."""
-        return all(len(m) == 0 or (len(m) == 1 and m[0][1] == 1) for m in self.terms)
-
-    def __eq__(self, other) -> bool:
-        return isinstance(other, ZVar) and self.key == other.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __add__(self, other: ZVar) -> ZVar:
-        terms = dict(self.terms)
-        for m, c in other.terms.items():
-            terms[m] = add(terms[m], c) if m in terms else c
-        return ZVar(terms)
-
-    def scaled(self, number: Number) -> ZVar:
-        """Return a multiple."""
-        if number == 1:
-            return self
-        return ZVar({m: mul(c, number) for m, c in self.terms.items()} if number != 0 else {})
-
-    def __mul__(self, other: ZVar) -> ZVar:
-        if len(self.terms) * len(other.terms) > MAX_TERMS:
-            raise NoClosedFormError("a product", f"{len(self.terms)} x {len(other.terms)} terms",
-                                    "its exact form is too long", "take the sampled limit: method='sampled'")
-        terms: dict[Monomial, Number] = {}
-        for m, c in self.terms.items():
-            for k, d in other.terms.items():
-                both = join(m, k)
-                product = mul(c, d)
-                terms[both] = add(terms[both], product) if both in terms else product
-        return ZVar(terms)
-
-
-def join(m: Monomial, k: Monomial) -> Monomial:
-    """Return the product of monomials.
-
-    >>> join(((0, 1), (2, 1)), ((2, 2),))
-    ((0, 1), (2, 3))
-    """
-    if not m or not k:
-        return m or k
-    powers = dict(m)
-    for atom, p in k:
-        powers[atom] = powers.get(atom, 0) + p
-    return tuple(sorted(powers.items()))
-
-
-def constant(number: Number) -> ZVar:
-    """Return the Z-variable that is a number."""
-    return ZVar({UNIT: number})
 
 
 @dataclass(slots=True)
@@ -142,6 +65,8 @@ class ZSpace:
         self.covariances: dict[tuple[int, int], Number] = {}
         self._applied: dict[tuple, ZVar] = {}
         self._expected: dict[Monomial, Number] = {}
+        self._sizes: dict[int, int] = {}
+        self._opaque = 0
 
     # -------------------------------------------------------------------------------------------- making
 
@@ -169,11 +94,11 @@ class ZSpace:
         numbers = [z.number for z in args]
         if all(x is not None for x in numbers):
             return constant(self._value(fn, numbers, line))
-        polynomial = _polynomial(fn)
-        if polynomial is not None:
-            return self._compose(polynomial, args[0])
+        coefficients = polynomial(fn)
+        if coefficients is not None:
+            return self.compose(coefficients, args[0])
         key = (fn, args)
-        if key not in self._applied and (split := self._split(fn, args, line)) is not None:
+        if key not in self._applied and (split := taken_apart(self, fn, args, line)) is not None:
             self._applied[key] = split
         if key not in self._applied:
             support = frozenset().union(*(self.support(z) for z in args))
@@ -220,67 +145,8 @@ class ZSpace:
             expression = sympy.piecewise_fold(expression)
         return self.chain.name(canonical(expression), "c")
 
-    def _split(self, fn: Function, args: tuple[ZVar, ...], line: str) -> ZVar | None:
-        """Return ``fn(args)`` with the piecewise polynomials inside taken apart, None if that does not make it flat.
-
-        With s = step(g - t), phi(relu(g) + h) is s phi(g + h) + (1 - s) phi(h): then closed forms apply.
-        """
-        form = self._flattened(args, 0)
-        if form is None:
-            return None
-        thresholds = sorted({t for a in self._piecewise(args, form) for t in _thresholds(self.atoms[a].fn)})
-        total, below = ZVar({}), constant(Fraction(1))
-        try:
-            for i in range(len(thresholds) + 1):
-                value = self.apply(fn, self._branch(args, form, thresholds, i), line)
-                here, below = below, ZVar({})
-                if i < len(thresholds):
-                    below = self.apply(_step(), (form + constant(-thresholds[i]),), line)
-                    here = here + below.scaled(Fraction(-1))
-                total = total + here * value
-        except NotCoveredError:  # a function that jumps at the value of a whole branch
-            return None
-        return total
-
-    def _flattened(self, args: tuple[ZVar, ...], depth: int) -> ZVar | None:
-        """Return a form whose branches make all arguments affine, perhaps after more of them; None if none does."""
-        if depth > 2 or all(self._gaussian(z) for z in args):
-            return None
-        inside = [a for z in args for m in z.terms for a, _ in m if _thresholds(self.atoms[a].fn) is not None]
-        form = next((self.atoms[a].args[0] for a in inside if self._gaussian(self.atoms[a].args[0])), None)
-        if form is None:
-            return None
-        thresholds = sorted({t for a in self._piecewise(args, form) for t in _thresholds(self.atoms[a].fn)})
-        if len(thresholds) > 2:
-            return None
-        for i in range(len(thresholds) + 1):
-            branch = self._branch(args, form, thresholds, i)
-            if not all(self._gaussian(z) for z in branch) and self._flattened(branch, depth + 1) is None:
-                return None
-        return form
-
-    def _piecewise(self, args: Sequence[ZVar], form: ZVar) -> list[int]:
-        return sorted({a for z in args for m in z.terms for a, _ in m
-                       if _thresholds(self.atoms[a].fn) is not None and self.atoms[a].args[0] == form})
-
-    def _branch(self, args: tuple[ZVar, ...], form: ZVar, thresholds: Sequence[Fraction], i: int) -> tuple[ZVar, ...]:
-        """Return the arguments where the form lies between thresholds i - 1 and i."""
-        here = {a: self._compose(_between(self.atoms[a].fn, thresholds, i), form)
-                for a in self._piecewise(args, form)}
-
-        def replaced(z: ZVar) -> ZVar:
-            total = ZVar({})
-            for m, c in z.terms.items():
-                term = ZVar({tuple((a, p) for a, p in m if a not in here): c})
-                for a, p in m:
-                    for _ in range(p if a in here else 0):
-                        term = term * here[a]
-                total = total + term
-            return total
-
-        return tuple(replaced(z) for z in args)
-
-    def _compose(self, coefficients: Sequence[Number], z: ZVar) -> ZVar:
+    def compose(self, coefficients: Sequence[Number], z: ZVar) -> ZVar:
+        """Return a polynomial of a Z-variable, coefficients from that of power 0 on."""
         total, power = ZVar({}), constant(Fraction(1))
         for k, c in enumerate(coefficients):
             if k:
@@ -399,7 +265,7 @@ class ZSpace:
             atom = self.atoms[a]
             if atom.fn is None:
                 powers[form(ZVar({((a, 1),): Fraction(1)}))] += p
-            elif len(atom.args) == 1 and self._gaussian(atom.args[0]):
+            elif len(atom.args) == 1 and self.gaussian(atom.args[0]):
                 functions[form(atom.args[0])] += (atom.fn,) * p
             else:
                 flat = False
@@ -410,7 +276,8 @@ class ZSpace:
         found = expect(mean, cov, powers, functions, self.chain)
         return found if found is not None else self._node(mean, cov, powers, functions)
 
-    def _gaussian(self, z: ZVar) -> bool:
+    def gaussian(self, z: ZVar) -> bool:
+        """Return whether a Z-variable is an affine form of sources."""
         return z.affine and all(self.atoms[a].fn is None for m in z.terms for a, _ in m)
 
     def linear_mean(self, z: ZVar) -> Number:
@@ -452,9 +319,56 @@ class ZSpace:
 
         sources = sorted(frozenset().union(*(self.atoms[a].support for a, _ in m)))
         zs = sympy.symbols(f"z1:{len(sources) + 1}", real=True)
-        body = self.express(ZVar({m: Fraction(1)}), dict(zip(sources, zs, strict=True)))
+        z = ZVar({m: Fraction(1)})
+        if self._size(z) <= _LARGE or self._depends_on_free(z):
+            body = self.express(z, dict(zip(sources, zs, strict=True)))
+        else:  # as a formula it would be long: each use of a variable is written out
+            self._opaque += 1
+
+            def values(*xs):
+                return self.evaluate(z, dict(zip(sources, xs, strict=True)))
+
+            facts = {"nargs": len(sources), "_imp_": staticmethod(values)}
+            body = type(f"F_{self._opaque}", (sympy.Function,), facts)(*zs)
         return Expect(body, zs, [exact(self.atoms[i].mean) for i in sources],
                       [[exact(self.covariance(i, j)) for j in sources] for i in sources])
+
+    def _size(self, z: ZVar) -> int:
+        """Return how many functions the formula of a Z-variable has, written out."""
+        total = 0
+        for m in z.terms:
+            for a, _ in m:
+                atom = self.atoms[a]
+                if a not in self._sizes:
+                    self._sizes[a] = 0 if atom.fn is None else 1 + sum(self._size(x) for x in atom.args)
+                total += self._sizes[a]
+        return total
+
+    def _depends_on_free(self, z: ZVar) -> bool:
+        return any(self.chain.is_free(c) for c in z.terms.values()) or any(
+            self._depends_on_free(x) for m in z.terms for a, _ in m for x in self.atoms[a].args)
+
+    def evaluate(self, z: ZVar, sources: Mapping[int, Any]) -> Any:
+        """Return the values of a Z-variable at arrays of values of its sources; shared atoms are computed once."""
+        known: dict[int, Any] = dict(sources)
+
+        def polynomial(z: ZVar):
+            total = 0.0
+            for m, c in z.terms.items():
+                term = float(self.chain.value(c))
+                for a, p in m:
+                    term = term * (atom(a) if p == 1 else atom(a) ** p)
+                total = total + term
+            return total
+
+        def atom(a: int):
+            if a not in known:
+                found = self.atoms[a]
+                assert found.fn is not None
+                known[a] = found.fn.evaluate({}, {}, *(polynomial(x) for x in found.args))
+            return known[a]
+
+        return polynomial(z)
 
     def express(self, z: ZVar, symbols: Mapping[int, Any], shown: Callable | None = None):
         """Return a Z-variable as a sympy expression in symbols for its sources."""
@@ -467,81 +381,3 @@ class ZSpace:
             return expression_of(found.fn, *(self.express(x, symbols) for x in found.args))
 
         return sympy.Add(*(exact(c) * sympy.Mul(*(atom(a) ** p for a, p in m)) for m, c in z.terms.items()))
-
-
-def expression_of(fn: Any, *args):
-    """Return ``fn(args)`` as a sympy expression; of a function without formula, as an opaque one that evaluates."""
-    try:
-        return fn.expression(*args)
-    except (NotCoveredError, AttributeError):
-        return opaque(fn)(*args)
-
-
-def opaque(fn: Any):
-    """Return a sympy function that stands for a record without a formula, and evaluates by its numpy values."""
-    import sympy
-
-    if fn not in _OPAQUE:
-        slope = fn.partial
-
-        def fdiff(self, argindex=1):
-            partial = slope(argindex - 1)
-            return sympy.S.Zero if partial is None else expression_of(partial, *self.args)
-
-        made = type(fn.name, (sympy.Function,), {"nargs": fn.arity, "fdiff": fdiff,
-                                                 "_imp_": staticmethod(lambda *x: fn.evaluate({}, {}, *x))})
-        _OPAQUE[fn] = made
-    return _OPAQUE[fn]
-
-
-_OPAQUE: dict = {}
-
-
-def _step() -> Function:
-    from tensorprog.atoms.registry import nonlinearity
-
-    return nonlinearity("step")
-
-
-def _thresholds(fn: Any) -> tuple[Fraction, ...] | None:
-    """Return where a piecewise polynomial has its joints; None for every other function."""
-    pieces = getattr(fn, "pieces", None) if fn is not None and fn.arity == 1 else None
-    if not pieces or not all(k == type(k)(gates=k.gates) and all(v == 0 for _, v in k.gates) for k in pieces):
-        return None
-    return tuple(sorted({t for k in pieces for t, _ in k.gates}))
-
-
-def _between(fn: Any, thresholds: Sequence[Fraction], i: int) -> list[Number]:
-    """Return the coefficients of a piecewise polynomial between thresholds i - 1 and i."""
-    total: list[Number] = [Fraction(0)]
-    for kind, coefficients in fn.pieces.items():
-        if all(i > thresholds.index(t) for t, _ in kind.gates):
-            total += [Fraction(0)] * (len(coefficients) - len(total))
-            for j, c in enumerate(coefficients):
-                total[j] += c
-    return total
-
-
-def _polynomial(fn: Any) -> list[Number] | None:
-    """Return the coefficients of a function that is a polynomial in one argument, None if it is none."""
-    if fn.arity != 1:
-        return None
-    if fn not in _POLYNOMIALS:
-        _POLYNOMIALS[fn] = _coefficients(fn)
-    return _POLYNOMIALS[fn]
-
-
-def _coefficients(fn: Any) -> list[Number] | None:
-    import sympy
-
-    x = sympy.Symbol("x", real=True)
-    try:
-        expression = fn.expression(x) + sympy.Integer(0)
-    except (NotCoveredError, AttributeError):
-        return None
-    if not expression.is_polynomial(x):
-        return None
-    return [canonical(c) for c in reversed(sympy.Poly(expression, x).all_coeffs())]
-
-
-_POLYNOMIALS: dict = {}
