@@ -8,74 +8,174 @@ coset contains 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from weakref import WeakValueDictionary
 
-#: A subspace of GF(2)^k in canonical form ``(units, classes, rows)``. ``units`` is a mask of the unit vectors in it;
-#: a class is a mask of flips that are equal modulo the subspace (their differences lie in it); ``rows`` is the reduced
-#: echelon form of the rest, in which each class is stood for by its lowest bit. Networks mix either single flips
-#: (nonlinearities) or equal ones (sums), so nearly everything is in the masks: that is what keeps deep programs cheap.
-Space = tuple[int, tuple[int, ...], tuple[int, ...]]
+import numpy as np
 
-NOTHING: Space = (0, (), ())
+
+class Space:
+    """A subspace of GF(2)^k, one object a subspace: equal is identical.
+
+    Networks mix either single flips (nonlinearities) or equal ones (sums), so nearly every subspace is spanned by
+    unit vectors and sums of two: it is a partition of zero and the flips into those that are equal modulo it.
+    ``labels[1 + b]`` is the least member of the class of flip b, ``labels[0] = 0`` stands for zero; flips beyond the
+    array are classes of their own. ``rows`` is the reduced echelon form of the rest, in which each class is stood
+    for by its least member. Joining partitions costs a few array operations; that keeps deep programs cheap.
+
+    Iteration gives the mask of the units, the masks of the other classes of more than one, and the rows.
+
+    >>> units, classes, rows = extend(extend(NOTHING, 0b001), 0b110)
+    >>> units, classes, rows
+    (1, (6,), ())
+    """
+
+    __slots__ = ("__weakref__", "_joins", "_moved", "_support", "labels", "rows")
+
+    labels: np.ndarray
+    rows: tuple[int, ...]
+
+    def __new__(cls, labels: np.ndarray, rows: tuple[int, ...] = ()) -> Space:
+        """Return the subspace of labels (each the least of its class) and a reduced echelon form."""
+        own = np.arange(len(labels))
+        differ = labels != own
+        size = len(labels) - int(differ[::-1].argmax()) if differ.any() else 1
+        # 16 bits do for nearly all: subspaces are what a deep program holds most of
+        key = labels[:size].astype(np.uint16 if size <= 1 << 16 else np.uint32).tobytes(), rows
+        known = _SPACES.get(key)
+        if known is None:
+            known = _SPACES[key] = super().__new__(cls)
+            known.labels = np.frombuffer(key[0], np.uint16 if size <= 1 << 16 else np.uint32)
+            known.rows, known._joins, known._support = rows, {}, None
+            known._moved = _mask(differ[1:size])
+            for row in rows:
+                known._moved |= row
+        return known
+
+    def __reduce__(self):
+        return Space, (self.labels, self.rows)
+
+    def __iter__(self) -> Iterator:
+        members: dict[int, int] = {}
+        for b, label in enumerate(self.labels[1:].tolist()):
+            members[label] = members.get(label, 0) | 1 << b
+        units = members.pop(0, 0)
+        yield from (units, tuple(sorted(c for c in members.values() if c & (c - 1))), self.rows)
+
+    def __repr__(self) -> str:
+        return f"Space{tuple(self)}"
+
+    @property
+    def support(self) -> int:
+        """The flips that occur in any of its vectors."""
+        if self._support is None:
+            own = np.zeros(len(self.labels), bool)
+            own[self.labels[self.labels != np.arange(len(self.labels))]] = True
+            self._support = self._moved | _mask(own[1:])
+        return self._support
+
+
+_SPACES: WeakValueDictionary = WeakValueDictionary()
+
+
+def _mask(flags: np.ndarray) -> int:
+    return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
+
+
+NOTHING = Space(np.zeros(1, int))
 
 
 def reduce(space: Space, v: int) -> int:
     """Return the canonical representative of ``v`` modulo the subspace.
 
-    >>> reduce((0b001, (0b110,), ()), 0b111)
+    >>> reduce(extend(extend(NOTHING, 0b001), 0b110), 0b111)
     0
     """
-    v &= ~space[0]
-    if v:
-        v = _fold(space[1], v)
-        for row in space[2]:
-            if v >> (row.bit_length() - 1) & 1:
-                v ^= row
+    if not v & space._moved:
+        return v
+    return _eliminate(space.rows, _fold(space.labels, v))
+
+
+def _fold(labels: np.ndarray, v: int) -> int:
+    """Replace flips by the least of their class, or by none if that is zero."""
+    out = 0
+    for b in _bits(v):
+        label = int(labels[b + 1]) if b + 1 < len(labels) else b + 1
+        if label:
+            out ^= 1 << (label - 1)
+    return out
+
+
+def _eliminate(rows: Iterable[int], v: int) -> int:
+    for row in rows:
+        if v >> (row.bit_length() - 1) & 1:
+            v ^= row
     return v
 
 
-def _fold(classes: Iterable[int], v: int) -> int:
-    """Replace the bits of each class by its lowest one, or none if they are even in number."""
-    out = 0
-    for c in classes:
-        own = v & c
-        if own:
-            v ^= own
-            if own.bit_count() & 1:
-                out |= c & -c
-            if not v:
-                break
-    return out | v
+def _bits(v: int) -> list[int]:
+    out = []
+    while v:
+        low = v & -v
+        out.append(low.bit_length() - 1)
+        v ^= low
+    return out
 
 
 def extend(space: Space, v: int) -> Space:
     """Return the span of a subspace and one more vector.
 
-    >>> extend(extend(NOTHING, 0b11), 0b01)
+    >>> tuple(extend(extend(NOTHING, 0b11), 0b01))
     (3, (), ())
     """
     v = reduce(space, v)
-    return _insert(space, [v]) if v else space
+    if not v:
+        return space
+    if v.bit_count() < 3 and not space.rows:
+        return Space(_united(space.labels, [_ends(v)]))
+    return _insert(space.labels, space.rows, [v])
 
 
-def _insert(space: Space, todo: list[int]) -> Space:
-    units, classes, rows = space[0], list(space[1]), list(space[2])
+def _ends(v: int) -> tuple[int, int]:
+    """Return the two elements that a vector of one or two flips makes equal."""
+    low = v & -v
+    return (0 if v == low else low.bit_length()), v.bit_length()
+
+
+def _united(labels: np.ndarray, edges: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Return the labels after classes, given by their least members, have become one along each edge."""
+    root: dict[int, int] = {}
+
+    def find(i: int) -> int:
+        while i in root:
+            i = root[i]
+        return i
+
+    for edge in edges:
+        low, high = sorted(map(find, edge))
+        if low != high:
+            root[high] = low
+    size = max(len(labels), 1 + max(root, default=0))
+    table = np.arange(size)
+    for i in root:
+        table[i] = find(i)
+    out = table.copy()
+    out[: len(labels)] = table[labels]
+    return out
+
+
+def _insert(labels: np.ndarray, rows: Iterable[int], todo: list[int]) -> Space:
+    """Return the span of a partition, an echelon form over it, and further vectors."""
+    rows = list(rows)
     while todo:
-        v = _fold(classes, todo.pop() & ~units)
-        for row in rows:
-            if v >> (row.bit_length() - 1) & 1:
-                v ^= row
+        v = _eliminate(rows, _fold(labels, todo.pop()))
         if not v:
             continue
-        bits = v.bit_count()
-        if bits > 2:
+        if v.bit_count() > 2:
             pivot = 1 << (v.bit_length() - 1)
             rows = sorted([row ^ v if row & pivot else row for row in rows] + [v], reverse=True)
-            thin = [row for row in rows if row.bit_count() < 3]
-            if thin:
-                rows = [row for row in rows if row.bit_count() > 2]
-                todo += thin
+            todo += [row for row in rows if row.bit_count() < 3]
+            rows = [row for row in rows if row.bit_count() > 2]
             tails: dict[int, int] = {}
             for row in rows:
                 tail = row ^ 1 << (row.bit_length() - 1)
@@ -87,118 +187,58 @@ def _insert(space: Space, todo: list[int]) -> Space:
                     break
                 tails[tail] = row
             continue
-        # one bit: its whole class becomes units; two: their classes become one
-        touched = [c for c in classes if c & v]
-        merged = v
-        for c in touched:
-            merged |= c
-        classes = [c for c in classes if not c & v]
-        if bits == 1:
-            units |= merged
-        else:
-            classes.append(merged)
-        stale = [row for row in rows if row & merged]
-        if stale:
-            rows = [row for row in rows if not row & merged]
-            todo += stale
-    return (units, tuple(sorted(classes)), tuple(rows))
+        labels = _united(labels, [_ends(v)])
+        # rows that hold a flip which is no longer the least of its class are reduced anew
+        todo += [row for row in rows if row & v]
+        rows = [row for row in rows if not row & v]
+    return Space(labels, tuple(rows))
 
 
-@lru_cache(maxsize=1 << 12)
 def join(x: Space, y: Space) -> Space:
     """Return the sum of two subspaces.
 
-    >>> join((0b01, (), ()), (0b10, (), ()))
-    (3, (), ())
+    >>> join(extend(NOTHING, 0b01), extend(NOTHING, 0b10)) is extend(extend(NOTHING, 0b11), 0b10)
+    True
     """
-    if x == y or y == NOTHING:
+    if x is y or y is NOTHING:
         return x
-    if x == NOTHING:
+    if x is NOTHING:
         return y
-    units = x[0] | y[0]
-    if len(x[1]) < len(y[1]):
+    known = x._joins.get(y)
+    if known is None:
+        known = x._joins[y] = y._joins[x] = _join(x, y)
+    return known
+
+
+def _join(x: Space, y: Space) -> Space:
+    if len(x.labels) < len(y.labels):
         x, y = y, x
-    classes = x[1]
-    if y[1] and y[1] != classes:
-        classes = _merge(classes, y[1])
-    if units and any(c & units for c in classes):
-        # a class that meets a unit is all units, and that may reach further classes
-        rest = list(classes)
-        while True:
-            met = [c for c in rest if c & units]
-            if not met:
-                break
-            rest = [c for c in rest if not c & units]
-            for c in met:
-                units |= c
-        classes = tuple(rest)
-    if not x[2] and not y[2]:
-        return (units, classes, ())
-    return _insert((units, classes, ()), [*x[2], *y[2]])
+    mine, theirs = x.labels[: len(y.labels)], x.labels[y.labels]
+    differ = np.flatnonzero(mine != theirs)
+    if len(differ):
+        pairs = set(zip(mine[differ].tolist(), theirs[differ].tolist(), strict=True))
+        labels = _united(x.labels, pairs)
+    elif not y.rows:
+        return x
+    else:
+        labels = x.labels
+    return _insert(labels, (), [*x.rows, *y.rows]) if x.rows or y.rows else Space(labels)
 
 
-def _merge(classes: tuple[int, ...], more: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the disjoint classes that two lists of disjoint classes generate."""
-    known = set(classes)
-    fresh = [c for c in more if c not in known]
-    if not fresh:
-        return classes
-    # Classes that meet mostly share their lowest bit; where all do, the result is disjoint and done.
-    by_low = {c & -c: c for c in classes}
-    for c in fresh:
-        low = c & -c
-        by_low[low] = by_low.get(low, 0) | c
-    union = bits = 0
-    for c in by_low.values():
-        union |= c
-        bits += c.bit_count()
-    if bits == union.bit_count():
-        return tuple(sorted(by_low.values()))
-    out = known
-    for c in fresh:
-        met = [d for d in out if c & d]
-        out.difference_update(met)
-        for d in met:
-            c |= d
-        out.add(c)
-    return tuple(sorted(out))
-
-
-@lru_cache(maxsize=1 << 12)
 def contains(big: Space, small: Space) -> bool:
     """Return whether one subspace contains another.
 
-    >>> contains((0b11, (), ()), (0, (0b11,), ())), contains((0, (0b11,), ()), (0b1, (), ()))
+    >>> pair, one = extend(NOTHING, 0b11), extend(NOTHING, 0b01)
+    >>> contains(extend(one, 0b10), pair), contains(pair, one)
     (True, False)
     """
-    if small == NOTHING or big == small:
+    if small is NOTHING or big is small:
         return True
-    strange = small[0] & ~big[0]
-    if strange and (not big[2] or any(reduce(big, 1 << b) for b in _bits(strange))):
-        return False
-    if small[1] != big[1]:
-        for c in set(small[1]).difference(big[1]):
-            rest = c & ~big[0]
-            if not rest:
-                continue
-            # the class must lie in one class of big, or wholly in its units
-            low = rest & -rest
-            home = next((d for d in big[1] if d & low), 0)
-            if rest == c and not rest & ~home:
-                continue
-            low = c & -c
-            if not big[2] or any(reduce(big, low ^ (1 << b)) for b in _bits(c ^ low)):
-                return False
-    return all(reduce(big, row) == 0 for row in small[2])
-
-
-def _bits(v: int) -> list[int]:
-    out = []
-    while v:
-        low = v & -v
-        out.append(low.bit_length() - 1)
-        v ^= low
-    return out
+    known = big._joins.get(small)
+    if known is None and not big.rows and not small.rows:
+        size = len(small.labels)
+        return size <= len(big.labels) and bool((big.labels[small.labels] == big.labels[:size]).all())
+    return (known or join(big, small)) is big
 
 
 class Family:
@@ -248,10 +288,15 @@ class Family:
 
     def shift_space(self, space: Space) -> Space:
         """Return a subspace with every level of this family raised by one."""
-        units, classes, rows = space
-        own = self.mask
-        if not units & own and not any(c & own for c in classes) and not any(r & own for r in rows):
+        if not space.support & self.mask:
             return space
-        # raising levels is a bijection of flips, so units, classes and rows stay what they are
-        out: Space = (self.shift(units), tuple(sorted(self.shift(c) for c in classes)), ())
-        return _insert(out, [self.shift(r) for r in rows]) if rows else out
+        # raising levels is one to one, so classes stay classes, with another least member perhaps
+        own = np.arange(len(space.labels))
+        members = np.flatnonzero((space.labels != own) | np.isin(own, space.labels[space.labels != own]))
+        raised = [1 + self.shift(1 << (i - 1)).bit_length() - 1 if i else 0 for i in members.tolist()]
+        size = 1 + max(raised, default=0)
+        least = np.full(max(size, len(own)), size)
+        np.minimum.at(least, space.labels[members], raised)
+        labels = np.arange(size)
+        labels[raised] = least[space.labels[members]]
+        return _insert(labels, (), [self.shift(r) for r in space.rows]) if space.rows else Space(labels)

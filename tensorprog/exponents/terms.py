@@ -44,13 +44,11 @@ def scaled(x: Terms, e: Fraction) -> Terms:
 
 def matches(x: Term, y: Term) -> bool:
     """Return whether E[x y] can be nonzero: ``o_x + o_y`` lies in ``V_x + V_y`` (law of large numbers)."""
-    o = x.o ^ y.o
+    o = reduce(y.space, reduce(x.space, x.o ^ y.o))
     if not o:
         return True
-    o &= ~(x.space[0] | y.space[0])
-    if not o:
-        return True
-    return reduce(join(x.space, y.space), o) == 0
+    # a flip that neither subspace touches stays
+    return not o & ~(x.space.support | y.space.support) and reduce(join(x.space, y.space), o) == 0
 
 
 def vanishing_mean(x: Term) -> bool:
