@@ -29,18 +29,21 @@ class SobolDraws(Draws):
     averages fluctuate far less. A program of linear lines has its limit up to rounding. Other numbers (fixed axes,
     matrices with two growing axes, more columns than were announced) are plain draws.
 
-    Root mean square errors of ``y = W^T relu(W x)``: ``mean(y*y)`` and of a network's ``mean(d*d)``, three hidden
-    layers forward and backward (``python tests/bench/bench_limits.py --draws`` gives these and more):
+    Root mean square errors of a population of N (``python tests/bench/bench_limits.py --draws`` gives more), of
+    ``<y,y>`` for ``y = W^T relu(W x)`` and of the gradient's ``<d,d>``, three relu layers forward and backward:
 
-        N                       2^10      2^12      2^14      2^16
-        plain, <y,y>           7.7e-2    3.4e-2    1.8e-2    1.3e-2
-        Sobol                  4.4e-3    1.0e-3    2.6e-4    9.5e-5
-        Sobol, orthonormal     2.1e-3    5.2e-4    1.5e-4    6.3e-5
-        plain, backward        8.6e-2    7.6e-2    4.3e-2    1.6e-2
-        Sobol, orthonormal     9.5e-3    4.2e-3    7.7e-4    1.3e-4
+        N                                2^10      2^12      2^14      2^16
+        <y,y>   plain                   9.7e-2    3.8e-2    1.9e-2    7.2e-3
+                Latin hypercube         5.3e-3    9.4e-4    2.4e-4    6.2e-5
+                Sobol                   4.0e-3    1.0e-3    2.9e-4    6.5e-5
+                Sobol, orthonormal      1.4e-3    4.9e-4    1.1e-4    3.8e-5
+        <d,d>   plain                   1.4e-1    5.7e-2    2.8e-2    1.8e-2
+                Latin hypercube         8.2e-2    3.5e-2    1.8e-2    8.4e-3
+                Sobol                   1.1e-2    4.0e-3    8.3e-4    2.5e-4
+                Sobol, orthonormal      1.1e-2    4.0e-3    8.4e-4    2.2e-4
 
-    Antithetic pairs are worse than plain draws (even functions see half as many samples); Latin hypercubes are as
-    good as Sobol points for a forward pass, but not where a product of two vectors is averaged.
+    Antithetic pairs are no better than plain draws: even functions see half as many samples. Orthonormal columns
+    cost sines a factor of up to 2, gain kinks and jumps one of 1.5 to 3, and make quadratic averages exact.
 
     Args:
         n: the scale.

@@ -105,6 +105,7 @@ KNOWN: dict[str, tuple[str, dict[str, float]]] = {
     "relu": back("relu", 1 / 2, 1 / 2),
     "erf": back("erf", 2 / sqrt(3 * pi), 2 / pi * asin(2 / 3)),
     "sin": back("sin", exp(-1 / 2), exp(-1) * sinh(1)),
+    "tanh": back("tanh", 0.6057055096021519, 1 - 0.6057055096021519),  # E sech^2 = 1 - E tanh^2, by quadrature
     "sign": back("sign", sqrt(2 / pi), 1),
     "abs": back("abs", 0, 1),
     "step": back("step", 1 / sqrt(2 * pi), 1 / 2),
