@@ -290,13 +290,14 @@ class Family:
         """Return a subspace with every level of this family raised by one."""
         if not space.support & self.mask:
             return space
-        # raising levels is one to one, so classes stay classes, with another least member perhaps
-        own = np.arange(len(space.labels))
-        members = np.flatnonzero((space.labels != own) | np.isin(own, space.labels[space.labels != own]))
-        raised = [1 + self.shift(1 << (i - 1)).bit_length() - 1 if i else 0 for i in members.tolist()]
-        size = 1 + max(raised, default=0)
-        least = np.full(max(size, len(own)), size)
-        np.minimum.at(least, space.labels[members], raised)
-        labels = np.arange(size)
-        labels[raised] = least[space.labels[members]]
-        return _insert(labels, (), [self.shift(r) for r in space.rows]) if space.rows else Space(labels)
+        self.shift(space.support)  # makes a next level if there is need of one
+        # a permutation of the flips, for the top level is not in the space: classes stay classes
+        ring = 1 + np.array(self.bits)
+        size = max(len(space.labels), 1 + int(ring.max()))
+        where, old, new = np.arange(size), np.arange(size), np.arange(size)
+        where[ring] = np.roll(ring, -1)
+        old[: len(space.labels)] = space.labels
+        least = np.full(size, size)
+        np.minimum.at(least, old, where)
+        new[where] = least[old]
+        return _insert(new, (), [self.shift(r) for r in space.rows]) if space.rows else Space(new)
