@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+from tensorprog.exponents.scale import Scale
 from tensorprog.gauss.chain import Number
 from tensorprog.interp.limit import Limits, Matrix, Step, Use
-from tensorprog.interp.notation import FORMATS, Writer, joined
+from tensorprog.interp.notation import FORMATS, PRODUCT, Writer
 from tensorprog.interp.zspace import ZSpace, ZVar
 from tensorprog.program.instructions import Constant, Input, MatMul, MatrixType, Moment, VectorType
 
@@ -114,16 +115,18 @@ class Teller:
             return True
         return not self.w.nameless(line.out)
 
-    def matrix(self, line: Input) -> list[str]:
+    def matrix(self, line: Any) -> list[str]:
         """Return the law of a matrix's entries."""
         law: Any = self.w.given.line_of(line.out)
         law = law.law
         shown = self.w.marks.normal.format(self.w.scale(law.mean), self._variance(law.variance))
-        return [self.words_of("entries ") + shown + self._size(line.out)]
+        return [self.words_of("entries ") + shown]
 
-    def _variance(self, variance) -> str:
-        if not self.w.latex and len(variance.powers) == 1 and str(variance.powers[0][1]) == "-1":
-            return f"{variance.number}/{variance.powers[0][0]}"
+    def _variance(self, variance: Scale) -> str:
+        plain = self.w.plain.scale(variance)
+        if not self.w.latex and plain.count("^") == 1 and plain.endswith("^-1"):
+            number, _, dim = plain.removesuffix("^-1").rpartition("*")
+            return f"{number or 1}/{dim}"
         return self.w.scale(variance)
 
     def told(self, step: Step) -> list[str]:
@@ -135,11 +138,12 @@ class Teller:
 
     def _size(self, name: str) -> str:
         e = self.limits.exponent(name)
-        if not e or self.w.nameless(name):
+        if not e:
             return ""
-        power = self.w.marks.power.format("n", e if self.w.latex or e.denominator == 1 and e > 0 else f"({e})")
         if self.w.latex:
-            return rf"\quad \text{{(times }} {power}\text{{)}}"
+            power = "n" if e == 1 else rf"n^{{{e}}}"
+            return rf"\quad \left({self.w.label(name)} \text{{ is }} {power} \text{{ times this}}\right)"
+        power = "n" if e == 1 else f"n^{e}" if e.denominator == 1 and e > 0 else f"n^({e})"
         return f"   ({self.w.label(name)} is {power} times this)"
 
     def words_of(self, text: str) -> str:
@@ -151,7 +155,7 @@ class Teller:
 
     def _law(self, symbol: str, mean: Number, variance: Number) -> str:
         m = self.w.marks
-        return symbol + m.follows + m.normal.format(self.w.number(mean), self.w.number(variance))
+        return symbol + m.follows + m.normal.format(self.w.brief(mean), self.w.brief(variance))
 
     # ------------------------------------------------------------------------------------------------ rules
 
@@ -170,12 +174,11 @@ class Teller:
         vector = isinstance(self.limits.program.type_of(step.name), VectorType)
         left = self._zed(step.name) if vector else w.marks.limit.format(w.label(step.name))
         inside = "" if isinstance(line, Input) else w.inside(step.name)[0]
+        parts = [left] if vector or not w.nameless(step.name) else []
         if number is not None:
-            shown = w.valued(number)
-            value = [inside, shown] if inside != w.number(number) else [shown]
-        else:
-            value = [inside, w.z(step.result) if not inside or len(w.plain.z(step.result)) <= _SHORT else ""]
-        return [joined([*([left] if vector or not w.nameless(step.name) else []), *value])]
+            return [w.equals(*parts, inside, value=number)]
+        full = w.z(step.result) if not inside or len(w.plain.z(step.result)) <= _SHORT else ""
+        return [" = ".join(dict.fromkeys(p for p in (*parts, inside, full) if p))]
 
     def _sum(self, step: Step, line: Moment) -> list[str]:
         w, symbol = self.w, step.result.number
@@ -189,7 +192,7 @@ class Teller:
                 self.words_of(", by the central limit theorem")]
         for (s, t), c in self.limits.randoms.items():
             if t == symbol and s != t and c != 0:
-                rows.append(f"{w.marks.cov.format(w.number(s), w.number(t))} = {w.valued(c)}")
+                rows.append(w.equals(w.marks.cov.format(w.number(s), w.number(t)), value=c))
         return rows
 
     def _again(self, step: Step, line: MatMul) -> list[str]:
@@ -241,12 +244,12 @@ class Teller:
 
     def _covariance(self, i: int, j: int, formula: str) -> str:
         pair = (self.w.source(self.space.atoms[k].label) for k in (i, j))
-        return joined([self.w.marks.cov.format(*pair), formula, self.w.valued(self.space.covariance(i, j))])
+        return self.w.equals(self.w.marks.cov.format(*pair), formula, value=self.space.covariance(i, j))
 
     def _slope(self, line: MatMul, use: str) -> str:
         """Return sigma^2 E[dZ^x/dZhat] for the vector x of a product and an earlier use of the transpose."""
         x, tight = self.w.zed(line.vector)
-        x = x if tight > 0 else self.w.marks.round.format(x)
+        x = x if tight > PRODUCT else self.w.marks.round.format(x)
         m = self.w.marks
         return self._times_gain(line, m.expect.format(m.partial.format(x, self.w.on(m.hat, use))))
 
@@ -256,15 +259,17 @@ class Teller:
         parts = []
         for weight, use, vector in step.dots:
             z, tight = w.zed(vector)
-            z = z if tight else w.marks.round.format(z)
+            z = z if tight >= PRODUCT else w.marks.round.format(z)
             parts.append((self._slope(line, use), weight, z, use))
         if len(parts) == 1:
             slope, weight, z, use = parts[0]
-            return [joined([dot, f"{slope} {z}", w.coefficient(weight, z)]) +
+            last = w.coefficient(weight, z)
+            sign = w.marks.about if w.opaque(weight) else " = "
+            return [f"{dot} = {slope} {z}{sign}{last}" +
                     self.words_of(", from the earlier ") + w.definition(use) + why]
-        total = w.total([(w.coefficient(weight, z), 1) for _, weight, z, _ in parts])[0]
+        total = w.total([(w.coefficient(weight, z), PRODUCT) for _, weight, z, _ in parts])[0]
         return [f"{dot} = {total}"] + [
-            joined([slope, w.valued(weight)]) + self.words_of(", from the earlier ") + w.definition(use) + why
+            w.equals(slope, value=weight) + self.words_of(", from the earlier ") + w.definition(use) + why
             for slope, weight, _, use in parts]
 
     def _no_dot(self, step: Step, line: MatMul, dot: str) -> list[str]:
@@ -286,17 +291,13 @@ class Teller:
     # ------------------------------------------------------------------------------------------------ words
 
     def words(self) -> list[str]:
-        """Return what the numbers mention: named quantities and the laws inside expectations, with their values."""
-        from tensorprog.gauss.expectation import Expect
-
-        rows, chain = [], self.limits.chain
+        """Return the definitions of the named quantities that were mentioned."""
+        head = r"\text{where} && " if self.w.latex else "where "
+        definitions = self.limits.chain.definitions
+        rows = []
         for x in list(self.w.mentioned):
-            if isinstance(x, Expect):
-                text = f"{self.w.number(x)}{self.words_of(' for ')}{x.law(self.w.latex)}"
-            else:
-                text = f"{self.w.number(x)} = {self.w.number(chain.definitions[x])}"
-            value = "" if chain.is_free(x) else f"{self.w.marks.about}{float(chain.value(x)):.10g}"
-            rows.append((r"\text{where} && " if self.w.latex else "where ") + text + value)
+            formula, digits = self.w.number(definitions[x]), self.w.digits(x)
+            rows.append(f"{head}{self.w.number(x)} = {formula}{self.w.marks.about if digits else ''}{digits}")
         return rows
 
 
