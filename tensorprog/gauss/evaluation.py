@@ -65,10 +65,9 @@ def _value(node, bits: int):
             values = [mpmath.mpf(x.evalf(n=math.ceil((bits + 10) * 0.30103))) for x in nodes]
             return mpmath.fsum(values) if kind is sympy.Add else mpmath.fprod(values)
     opaque = any(hasattr(f, "_imp_") for f in node.expr.atoms(sympy.Function))
-    if bits <= _BITS[0] or opaque or len(node.zs) > 2:
-        found = estimate(node, 1e-13)
-        if opaque or len(node.zs) > 2 or found.error <= 1e-13 * abs(found.value):
-            return mpmath.mpf(found.value)
+    found = estimate(node, 1e-13)  # also what sees that an expectation diverges
+    if opaque or len(node.zs) > 2 or bits <= _BITS[0] and found.error <= 1e-13 * abs(found.value):
+        return mpmath.mpf(found.value)
     from tensorprog.gauss import multiprecision
 
     n = math.ceil(bits * 0.30103)
@@ -79,7 +78,11 @@ def _value(node, bits: int):
         for f in sympy.Mul.make_args(expr):
             used = [i for i, z in enumerate(zs) if z in f.free_symbols]
             factors.append((used, sympy.lambdify([zs[i] for i in used], f, modules="mpmath")))
-        return multiprecision.expect(factors, mean, cov, kinks, n, name=str(node))
+        value = multiprecision.expect(factors, mean, cov, kinks, n, name=str(node))
+        if abs(value - found.value) > 1e3 * found.error:
+            raise NotCoveredError(str(node), (found.value, float(value)), "two ways to evaluate this disagree",
+                                  "check the integrand, or use estimate()")
+        return value
 
 
 def _parts(node):

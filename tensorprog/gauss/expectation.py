@@ -261,6 +261,9 @@ def _derivative(node, s):
     zs, mean, cov = list(node.zs), list(node.mean), [list(row) for row in node.cov]
     if s not in node.free_symbols:
         return sympy.S.Zero
+    real = {x: sympy.Dummy(x.name, real=True) for x in node.free_symbols if x.is_real is None}
+    if real:  # all numbers here are; |z - b| differentiates only if sympy knows it
+        return node.xreplace(real).diff(real.get(s, s)).xreplace({y: x for x, y in real.items()})
     total = expectation(node.expr.diff(s), zs, mean, cov) if s not in zs else sympy.S.Zero
     weak = _as_steps(node.expr)
     for i, z in enumerate(zs):

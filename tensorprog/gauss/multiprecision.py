@@ -101,29 +101,32 @@ def _step(n: int, unit: float) -> float:
     return 2.1 * math.pi * min(unit * 1.5, 2.0) * _POWER / (n * _LN10)
 
 
-def _panels(lo, hi, cuts, n: int, fine: float):
+def _pieces(lo, hi, cuts, n: int, fine: float, width: float = 3.0):
+    """Return (first, step, count, weight): nodes in arithmetic progressions, one for each node of equal panels."""
     import mpmath
 
     edges = sorted({lo, hi, *(c for c in cuts if lo < c < hi)})
     rule = list(zip(*legendre(math.ceil((0.62 * n + 6) * fine / _POWER), mpmath.mp.prec), strict=True))
     found = []
     for left, right in zip(edges, edges[1:], strict=False):
-        count = max(1, math.ceil((right - left) / 3))
+        count = max(1, math.ceil((right - left) / width))
         half = (right - left) / (2 * count)
-        for i in range(count):
-            middle = left + (2 * i + 1) * half
-            found += [(middle + half * y, v * half) for y, v in rule]
+        found += [(left + half * (1 + y), 2 * half, count, v * half) for y, v in rule]
     return found
 
 
+def _panels(lo, hi, cuts, n: int, fine: float, width: float = 3.0):
+    return [(first + i * step, w) for first, step, count, w in _pieces(lo, hi, cuts, n, fine, width)
+            for i in range(count)]
+
+
 class _Grid:
-    # E F(x) G(y) on a grid in x and y themselves (standardized, correlation r), G smooth: F and G are evaluated on the
-    # axes only, and on equidistant y the density is a power of one number, so the inner sum is a polynomial (Horner).
-    def __init__(self, f, g, r, kinks, units, n, name):
+    # E F(x) G(y) on a grid in x and y themselves (standardized, correlation r): F and G are evaluated on the axes only,
+    # and on equidistant y the density is a power of one number, so the inner sum is a polynomial (Horner).
+    def __init__(self, sides, r, kinks, units, n, name):
         import mpmath
 
-        self.mp, self.f, self.g, self.r, self.kinks, self.units, self.n, self.name = (
-            mpmath, f, g, r, kinks, units, n, name)
+        self.mp, self.sides, self.r, self.kinks, self.units, self.n, self.name = mpmath, sides, r, kinks, units, n, name
         self.rest = 1 - r * r
 
     @classmethod
@@ -141,7 +144,7 @@ class _Grid:
         i, j = sorted(groups, key=lambda k: -len(kinks[k]))
         roots = [mpmath.sqrt(cov[k][k]) for k in (i, j)]
         r, units = cov[i][j] / roots[0] / roots[1], [float(1 / s) for s in roots]
-        if kinks[j] or units[1] < 0.1 or abs(r) > 0.999:
+        if units[1] < 0.1 or abs(r) > (0.95 if kinks[j] else 0.999):
             return None
 
         def side(k, s):
@@ -152,15 +155,15 @@ class _Grid:
                 return _real(total, name)
             return value
 
-        at = [(t - mean[i]) / roots[0] for t in kinks[i]]
-        return cls(side(i, roots[0]), side(j, roots[1]), r, at, units, n, name)
+        at = [[(t - mean[k]) / s for t in kinks[k]] for k, s in zip((i, j), roots, strict=True)]
+        return cls((side(i, roots[0]), side(j, roots[1])), r, at, units, n, name)
 
     def box(self):
         mp, needed = self.mp, self.n * _LN10 + 8
         inside = math.sqrt(2 * needed)
         axis, flat = _axis(inside, 1.0)
         sizes = []
-        for f in (self.f, self.g):
+        for f in self.sides:
             y = [f(mp.mpf(x)) for x in axis]
             sizes.append(np.array([float(mp.log(abs(v))) if v else -math.inf for v in y]))
         x, r, rest = np.array(axis), float(self.r), float(self.rest)
@@ -179,30 +182,42 @@ class _Grid:
         # The numbers of the inner loop are bare tuples, with which mpmath is twice as fast.
         from mpmath.libmp import fzero, mpf_add, mpf_mul
 
-        mp, (lo, hi) = self.mp, self.ends[1]
-        steep = 2 * math.pi * float(mp.sqrt(self.rest)) / math.sqrt(2 * self.n * _LN10)
-        h = mp.mpf(min(_step(self.n, self.units[1]), steep) / fine)
-        first, last = int(mp.floor(lo / h)), int(mp.ceil(hi / h))
-        column = [(self.g(j * h) * mp.exp(-(j * h) ** 2 / (2 * self.rest)))._mpf_ for j in range(last, first - 1, -1)]
-        bits = mp.mp.prec
+        mp, (lo, hi), (f, g) = self.mp, self.ends[1], self.sides
+        sigma = float(mp.sqrt(self.rest))
+        if self.kinks[1]:
+            runs = _pieces(lo, hi, self.kinks[1], self.n, fine, 3 * sigma)
+        else:
+            steep = 2 * math.pi * sigma / math.sqrt(2 * self.n * _LN10)
+            h = mp.mpf(min(_step(self.n, self.units[1]), steep) / fine)
+            first, last = int(mp.floor(lo / h)), int(mp.ceil(hi / h))
+            runs = [(first * h, h, last - first + 1, h)]
+        columns = []
+        for start, step, count, weight in runs:
+            ys = [start + k * step for k in reversed(range(count))]
+            columns.append((start, step, [(weight * g(y) * mp.exp(-y * y / (2 * self.rest)))._mpf_ for y in ys]))
         lo, hi = self.ends[0]
-        if self.kinks or self.units[0] < 0.1:
-            xs = _panels(lo, hi, self.kinks + [mp.mpf(s * 4.0**k * self.units[0]) for s in (-1, 1) for k in range(9)
-                                               if self.units[0] < 0.3 and 4.0**k * self.units[0] < 1], self.n, fine)
+        if self.kinks[0] or self.units[0] < 0.1:
+            unit = self.units[0]
+            graded = [mp.mpf(s * 4.0**k * unit) for s in (-1, 1) for k in range(9) if unit < 0.3 and 4.0**k * unit < 1]
+            xs = _panels(lo, hi, self.kinks[0] + graded, self.n, fine, 3 * (sigma if self.kinks[1] else 1))
         else:
             step = mp.mpf(_step(self.n, self.units[0]) / fine)
             xs = [(k * step, step) for k in range(int(mp.floor(lo / step)), int(mp.ceil(hi / step)) + 1)]
-        total = mp.mpf(0)
+        total, bits = mp.mpf(0), mp.mp.prec
         for x, weight in xs:
-            front = self.f(x)
+            front = f(x)
             if not front:
                 continue
-            slope = self.r * h * x / self.rest
-            t, inner = mp.exp(slope)._mpf_, fzero
-            for b in column:
-                inner = mpf_add(mpf_mul(inner, t, bits), b, bits)
-            total += weight * front * mp.mp.make_mpf(inner) * mp.exp(first * slope - x * x / (2 * self.rest))
-        return total * h / (2 * mp.pi * mp.sqrt(self.rest)), self.size
+            slope, line, before, t = self.r * x / self.rest, mp.mpf(0), None, fzero
+            for start, step, column in columns:
+                if step != before:
+                    before, t = step, mp.exp(slope * step)._mpf_
+                inner = fzero
+                for b in column:
+                    inner = mpf_add(mpf_mul(inner, t, bits), b, bits)
+                line += mp.mp.make_mpf(inner) * mp.exp(slope * start)
+            total += weight * front * line * mp.exp(-x * x / (2 * self.rest))
+        return total / (2 * mp.pi * mp.sqrt(self.rest)), self.size
 
 
 def _axis(inside: float, step: float):
@@ -242,8 +257,11 @@ class _Rule:
 
     def product(self, forms, factors):
         total = self.mp.mpf(1)
-        for used, f in factors:
-            total *= f(*(forms[i] for i in used))
+        try:
+            for used, f in factors:
+                total *= f(*(forms[i] for i in used))
+        except ZeroDivisionError:
+            total = self.mp.inf
         return _real(total, self.name)
 
     def forms(self, u):
@@ -252,10 +270,7 @@ class _Rule:
 
     def size(self, u) -> float:
         # The logarithm of |f| times the density, roughly; exponents of mpmath numbers are unbounded.
-        try:
-            f = self.product(self.forms(u), [*self.front, *self.inside])
-        except ZeroDivisionError:
-            return math.inf
+        f = self.product(self.forms(u), [*self.front, *self.inside])
         return float(self.mp.mag(f)) * math.log(2) - sum(float(x) ** 2 for x in u) / 2 if f else -math.inf
 
     def box(self):
