@@ -7,11 +7,11 @@ that determine it is a check that a wrong equation does not survive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
-from math import factorial, gcd, lcm
+from math import comb, gcd, lcm
 from typing import Any
 
 import numpy as np
@@ -58,38 +58,48 @@ class Equation:
         companion = np.zeros((len(z), degree, degree), complex)
         companion[:, np.arange(1, degree), np.arange(degree - 1)] = 1
         companion[:, :, -1] = -columns[:, :-1] / columns[:, -1:]
-        return np.linalg.eigvals(companion)
+        # a leading coefficient that vanishes is a root at infinity
+        return np.linalg.eigvals(np.nan_to_num(companion, posinf=1e300, neginf=-1e300))
 
-    def points(self) -> np.ndarray:
-        """Return the real points at which the transform may be singular: edges of the support, and atoms; sorted."""
+    def points(self) -> list[Fraction | float]:
+        """Return the real points at which the transform may be singular: edges of the support, and atoms; ascending."""
         import sympy
 
         poly, z, s = self.expression()
         candidates = sympy.discriminant(poly, s) * sympy.LC(poly, s) if sympy.degree(poly, s) > 1 else sympy.LC(poly, s)
-        found = []
-        for factor, _ in sympy.factor_list(candidates, z)[1]:
-            found += [complex(r) for r in sympy.Poly(factor, z).nroots(n=20, maxsteps=200)]
-        return np.array(sorted(r.real for r in found if abs(r.imag) < 1e-12 * (1 + abs(r))))
+        return sorted(_real_roots(candidates, z))
 
-    def residues(self, point: float) -> np.ndarray:
-        """Return the weights that an atom at a point can have: positive w such that ``S ~ w / (z - point)``."""
-        # coefficients of (z - point)^i S^j; a pole is the side of slope -1 of the Newton polygon
-        columns = [np.polynomial.Polynomial(c) for c in self._columns]
-        size = max(np.abs(c).max() for c in self._columns) * (1 + abs(point)) ** len(self.coefficients)
-        shifted = np.array([[c.deriv(i)(point) / factorial(i) if i else c(point) for c in columns]
-                            for i in range(len(self.coefficients))])
-        shifted[np.abs(shifted) < 1e-10 * size] = 0
-        orders = {(i, j): i - j for (i, j), c in np.ndenumerate(shifted) if c}
+    def weights(self, point: Fraction | float) -> list[Fraction | float]:
+        """Return the weights that an atom at a point can have: w in (0, 1] such that ``S ~ w / (z - point)``."""
+        import sympy
+
+        # a pole is the side of slope -1 of the Newton polygon of the coefficients of (z - point)^i S^j
+        shifted = [_shifted(column, point) for column in zip(*self.coefficients, strict=True)]
+        size = max(abs(float(c)) for column in shifted for c in column)
+        orders = {(i, j): i - j for j, column in enumerate(shifted) for i, c in enumerate(column)
+                  if (c if isinstance(c, Fraction) else abs(c) > 1e-10 * size)}
         lowest = min(orders.values())
-        edge = np.zeros(shifted.shape[1])
-        for (i, j), order in orders.items():
-            if order == lowest:
-                edge[j] += shifted[i, j]
-        found = np.polynomial.polynomial.polyroots(np.trim_zeros(edge, "b")) if np.count_nonzero(edge) > 1 else []
-        return np.array([w.real for w in found if abs(w.imag) < 1e-9 and w.real > 1e-12])
+        w = sympy.Symbol("w")
+        side = sympy.Add(*(sympy.nsimplify(shifted[j][i], rational=True) * w**j
+                           for (i, j), order in orders.items() if order == lowest))
+        return [x for x in _real_roots(side, w) if 0 < x <= 1]
 
-    def stieltjes(self, z: np.ndarray, scale: float) -> np.ndarray:
-        """Return S at points z of the upper half plane, by following the branch ``S ~ 1/z`` down from afar.
+    def without(self, point: Fraction, weight: Fraction) -> Equation:
+        """Return the equation of ``S - weight / (z - point)``: no atom, under which small numbers hide."""
+        terms: dict[tuple[int, int], Fraction] = {}
+        for j, column in enumerate(zip(*self.coefficients, strict=True)):
+            for i, c in enumerate(_shifted(column, point)):
+                for k in range(j + 1):
+                    place = (i - j + k, k)
+                    terms[place] = terms.get(place, Fraction(0)) + c * comb(j, k) * weight ** (j - k)
+        terms = {place: c for place, c in terms.items() if c}
+        low, high = min(i for i, _ in terms), max(i for i, _ in terms)
+        columns = [_shifted([terms.get((i, j), Fraction(0)) for i in range(low, high + 1)], -point)
+                   for j in range(max(j for _, j in terms) + 1)]
+        return _equation({(i, j): c for j, column in enumerate(columns) for i, c in enumerate(column)}, self.surplus)
+
+    def stieltjes(self, z: np.ndarray, scale: float, mass: float = 1.0) -> np.ndarray:
+        """Return S at points z of the upper half plane, by following the branch ``S ~ mass / z`` down from afar.
 
         Args:
             z: complex, (k,), imaginary parts >= 0 (0 is the limit from above).
@@ -99,20 +109,50 @@ class Equation:
         # as close to the axis as rounding allows; 0 is a floating-point number like no other, and often an edge
         floor = np.maximum(z.imag, np.clip(1e-9 * np.abs(x), 1e-60 * scale, 1e-13 * scale))
         path = np.maximum(floor, 16.0 * scale)
-        value = 1 / (x + 1j * path)
+        value = mass / (x + 1j * path)
         before = value.copy()
         going = np.arange(len(z))
         while len(going):
-            here = path[going]
-            roots = self.roots(x[going] + 1j * here)
+            here = x[going] + 1j * path[going]
+            roots = self.roots(here)
             # the nearest to where a power law leads; the transform of a positive measure is in the lower half plane
-            distance = np.abs(roots - before[going, None]) + 2 * np.maximum(roots.imag, 0)
+            distance = np.abs(roots - before[going, None]) + 2 * np.maximum(np.imag(roots), 0)
             last = value[going]
             value[going] = roots[np.arange(len(going)), distance.argmin(axis=1)]
-            path[going] = lower = np.maximum(floor[going], ratio * here)
-            before[going] = value[going] * (value[going] / last) ** (np.log(lower / here) / np.log(ratio))
-            going = going[lower < here]
+            lower = np.maximum(floor[going], ratio * path[going])
+            there, former = x[going] + 1j * lower, x[going] + 1j * path[going] / ratio
+            power = np.log(there / here) / np.log(here / former)
+            before[going] = value[going] * np.exp(power * np.log(value[going] / last))
+            ended = lower == path[going]
+            path[going] = lower
+            going = going[~ended]
         return value
+
+
+def _shifted(column: Sequence, point: Fraction | float) -> list:
+    """Return the coefficients of a polynomial in powers of (z - point), exactly if the point is rational."""
+    exact = isinstance(point, Fraction)
+    out = [Fraction(c) if exact else float(c) for c in column]
+    for i in range(len(out)):  # repeated division by z - point
+        for k in range(len(out) - 2, i - 1, -1):
+            out[k] = out[k] + point * out[k + 1]
+    return out
+
+
+def _real_roots(expression: Any, z: Any) -> list[Fraction | float]:
+    """Return the distinct real roots of a polynomial with rational coefficients, rational ones as Fractions."""
+    import sympy
+
+    found: list[Fraction | float] = []
+    for factor, _ in sympy.factor_list(expression, z)[1]:
+        poly = sympy.Poly(factor, z)
+        if poly.degree() == 1:
+            root = -poly.nth(0) / poly.nth(1)
+            found.append(Fraction(int(root.p), int(root.q)))
+        elif poly.degree() > 1:
+            roots = [complex(r) for r in poly.nroots(n=20, maxsteps=200)]
+            found += [r.real for r in roots if abs(r.imag) < 1e-12 * (1 + abs(r))]
+    return found
 
 
 def equation(moments: Sequence[Fraction]) -> Equation | None:
@@ -141,7 +181,7 @@ def equation(moments: Sequence[Fraction]) -> Equation | None:
             continue
         found = _nullspace(columns)
         if len(found) == 1:
-            return _equation(shape, found[0], known - len(columns) + 1)
+            return _equation(dict(zip(shape, found[0], strict=True)), known - len(columns) + 1)
     return None
 
 
@@ -191,13 +231,13 @@ def _nullspace(columns: Sequence[Sequence[Fraction]]) -> list[list[Fraction]]:
     return [[Fraction(int(x.p), int(x.q)) for x in row] for row in basis]
 
 
-def _equation(shape: Sequence[tuple[int, int]], vector: Sequence[Fraction], surplus: int) -> Equation:
-    """Return the polynomial with these coefficients, in whole numbers without a common factor."""
-    whole = lcm(*(c.denominator for c in vector))
-    terms = {place: int(c * whole) for place, c in zip(shape, vector, strict=True) if c}
-    low, common = min(i for i, _ in terms), gcd(*terms.values())
-    degree = max(j for _, j in terms)
+def _equation(terms: Mapping[tuple[int, int], Fraction], surplus: int) -> Equation:
+    """Return the polynomial ``sum c_ij z^i S^j``, times what makes its coefficients whole without a common factor."""
+    terms = {place: c for place, c in terms.items() if c}
+    whole = lcm(*(c.denominator for c in terms.values()))
+    degree, low = max(j for _, j in terms), min(i for i, _ in terms)
+    common = Fraction(gcd(*(int(c * whole) for c in terms.values())), whole)
     common = -common if terms[max(k for k in terms if k[1] == degree)] < 0 else common
     rows = max(i for i, _ in terms) - low + 1
-    return Equation(tuple(tuple(terms.get((i + low, j), 0) // common for j in range(degree + 1)) for i in range(rows)),
-                    surplus)
+    return Equation(tuple(tuple(int(terms.get((i + low, j), 0) / common) for j in range(degree + 1))
+                          for i in range(rows)), surplus)

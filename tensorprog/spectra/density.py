@@ -52,7 +52,7 @@ class Spectrum:
     error: float
     reason: str
     equation: Equation | None = None
-    _transform: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False, compare=False)
+    _continuous: Callable[[np.ndarray], np.ndarray] | None = field(default=None, repr=False, compare=False)
     _tables: tuple[Any, ...] = field(default=(), repr=False, compare=False)
 
     @property
@@ -72,13 +72,14 @@ class Spectrum:
             True
         """
         z = np.asarray(z, complex)
-        below = z.imag < 0
+        below = np.imag(z) < 0
         upper = np.where(below, z.conj(), z).ravel()
-        found = np.zeros(upper.shape, complex) if self._transform is None else self._transform(upper)
-        if self._transform is None:
-            with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            if self._continuous is None:
                 nodes, weights = self.jacobi.gauss()
                 found = (weights / (upper[:, None] - nodes)).sum(axis=1)
+            else:
+                found = sum((w / (upper - x) for x, w in self.atoms), self._continuous(upper))
         found = found.reshape(z.shape)
         return np.where(below, found.conj(), found)
 
@@ -94,7 +95,7 @@ class Spectrum:
         """
         x = np.asarray(x, float)
         out = np.zeros(x.shape)
-        if self._transform is None:
+        if self._continuous is None:
             for table in self._tables:
                 out += table.derivative(x)
             return out
@@ -102,12 +103,8 @@ class Spectrum:
         for low, high in self.support:
             inside |= (x > low) & (x < high)
         if inside.any():
-            points = x[inside]
-            value = self._transform(points + 0j)
-            for place, weight in self.atoms:
-                with np.errstate(divide="ignore", invalid="ignore"):
-                    value = value - weight / (points - place)
-            out[inside] = np.maximum(-np.nan_to_num(value).imag / np.pi, 0.0)
+            value = np.nan_to_num(self._continuous(x[inside] + 0j))
+            out[inside] = np.maximum(-np.imag(value) / np.pi, 0.0)
         return out
 
     def root_density(self, s) -> np.ndarray:
@@ -233,31 +230,43 @@ def _by_equation(moments: tuple, found: Jacobi, numbers: Sequence[Fraction]) -> 
     if law is None:
         return None
     points, nodes = law.points(), found.gauss()[0]
-    if not len(points):
+    if not points:
         return None
-    scale = float(max(np.abs(points).max(), np.abs(nodes).max()))
+    scale = float(max(*(abs(x) for x in points), np.abs(nodes).max()))
 
-    def transform(z):
+    def full(z):
         with np.errstate(all="ignore"):
             return law.stieltjes(z, scale)
 
-    atoms = []
+    atoms, rest, mass, hidden = [], law, 1.0, []
     for point in points:
-        weights, near = law.residues(point), 1e-9 * scale
-        if len(weights):
-            seen = float((1j * near * transform(np.array([point + 1j * near]))[0]).real)
-            weight = min([0.0, *weights], key=lambda w: abs(w - seen))
-            if weight > 0:
-                atoms.append((float(point), float(weight)))
-    edges = [points[0], *(y for x, y in zip(points, points[1:], strict=False) if y - x > 1e-9 * scale)]
+        near = 1e-9 * scale
+        seen = float(np.real(1j * near * full(np.array([float(point) + 1j * near]))[0]))
+        weight = min([0.0, *law.weights(point)], key=lambda w: abs(float(w) - seen))
+        if weight > 0:
+            atoms.append((float(point), float(weight)))
+            if isinstance(point, Fraction) and isinstance(weight, Fraction):
+                rest, mass = rest.without(point, weight), mass - float(weight)
+            else:
+                hidden.append(atoms[-1])
+
+    def continuous(z):
+        with np.errstate(all="ignore"):
+            value = rest.stieltjes(z, scale, mass)
+            return value - sum((w / (z - x) for x, w in hidden), np.zeros(z.shape))
+
+    edges = [float(x) for x in points]
+    edges = [edges[0], *(y for x, y in zip(edges, edges[1:], strict=False) if y - x > 1e-9 * scale)]
     support: list[tuple[float, float]] = []
+    tiny = 1e-7 / scale
     for low, high in zip(edges, edges[1:], strict=False):
         inner = low + (high - low) * np.array([0.23, 0.5, 0.81])
-        if (-transform(inner + 0j).imag).min() > 1e-7 / scale:
-            merge = bool(support) and support[-1][1] == low and not any(abs(low - a) < 1e-9 * scale for a, _ in atoms)
-            support[-1:] = [(support[-1][0], float(high))] if merge else [*support[-1:], (float(low), float(high))]
+        if (-np.imag(continuous(inner + 0j))).min() > tiny:
+            # where branches of other sheets meet is no edge
+            through = bool(support) and support[-1][1] == low and -np.imag(continuous(np.array([low + 0j])))[0] > tiny
+            support[-1:] = [(support[-1][0], high)] if through else [*support[-1:], (low, high)]
     result = Spectrum(moments, found, "algebraic", tuple(support), tuple(atoms), 0.0,
-                      f"{law.surplus} moments more than determine the equation agree with it.", law, transform)
+                      f"{law.surplus} moments more than determine the equation agree with it.", law, continuous)
     result, means = _with_tables(result)
     wanted = np.array([1.0, *(float(numbers[k]) for k in (1, 2))])
     error = np.abs(means - wanted).max() / max(1.0, np.abs(wanted).max())
@@ -304,7 +313,7 @@ def _continued(moments: tuple, found: Jacobi) -> Spectrum | str:
         a = np.append(a[:len(found.a)], a[len(found.a):] - low)
         last_a, low, high = a[-1], 0.0, 4 * last_b
 
-    def transform(z):
+    def continuous(z):
         w = z - last_a
         # the semicircle's transform, with the root that vanishes at infinity
         root = np.sqrt(w - 2 * last_b) * np.sqrt(w + 2 * last_b)
@@ -312,11 +321,11 @@ def _continued(moments: tuple, found: Jacobi) -> Spectrum | str:
         with np.errstate(divide="ignore", invalid="ignore"):
             for k in range(len(a) - 1, -1, -1):
                 value = 1 / (z - a[k] - b[k] ** 2 * value)
-        return value
+            return value - sum((w / (z - x) for x, w in atoms), np.zeros(z.shape))
 
     atoms = _outside(a, b, low, high)
     result = Spectrum(moments, found, "tail", ((float(low), float(high)),), atoms, 0.0,
-                      "The recurrence coefficients settle.", None, transform)
+                      "The recurrence coefficients settle.", None, continuous)
     result, means = _with_tables(result)
     missing = float(1 - means[0])
     if low == 0.0 and missing > 0:

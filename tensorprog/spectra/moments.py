@@ -23,6 +23,9 @@ from tensorprog.program.instructions import Input, Joint
 from tensorprog.program.program import Program, spell
 from tensorprog.spectra.density import Spectrum, spectrum
 
+#: Digits of the moments of a spectrum, where they are not rational.
+_DIGITS = 30
+
 
 class LinearMap:
     """Abstract: what moments need of a matrix. A ``Matrix`` of a program has the same members."""
@@ -251,6 +254,13 @@ def scalar_limits(program: Program, names: Iterable[str], *, values: Values | No
     Raises:
         NotCoveredError: the theory does not cover a line, or a scalar grows.
     """
+    return {name: _written_out(limits, x) for name, (limits, x) in
+            _scalars(program, names, values, ratios, budget).items()}
+
+
+def _scalars(program: Program, names: Iterable[str], values: Values | None, ratios: Mapping[str, Any] | None,
+             budget: float | None) -> dict[str, tuple[Limits | None, Number]]:
+    """Return the limits of scalars, in the named quantities of the Limits that stand beside them."""
     names = list(names)
     scaling = Scaling(program, values)
     exponents = {name: scaling.exponent(name) for name in names}
@@ -261,20 +271,42 @@ def scalar_limits(program: Program, names: Iterable[str], *, values: Values | No
     # what vanishes is left out: its leading coefficient is nobody's business
     alive = [name for name in names if exponents[name] == 0]
     limits = Limits(excerpt(program, alive).freeze(), values, ratios=ratios, budget=budget)
-    found: dict[str, Number] = dict.fromkeys(names, Fraction(0))
+    found: dict[str, tuple[Limits | None, Number]] = dict.fromkeys(names, (None, Fraction(0)))
     for name in alive:
         x = limits.names(name)
-        found[name] = canonical(_written_out(limits, limits.scalar(x) if isinstance(x, str) else x))
+        found[name] = limits, canonical(limits.scalar(x) if isinstance(x, str) else x)
     return found
 
 
-def _written_out(limits: Limits, x: Number) -> Number:
-    if isinstance(x, int | Fraction):
+def _written_out(limits: Limits | None, x: Number) -> Number:
+    if limits is None or isinstance(x, Fraction):
         return x
     known = limits.chain.definitions
     while symbols := [s for s in x.free_symbols if s in known]:
         x = x.xreplace({s: known[s] for s in symbols})
-    return x.expand()
+    return canonical(x.expand())
+
+
+def _spectrum(matrix: Matrix | LinearMap, order: int, values: Values | None, budget: float | None) -> Spectrum:
+    """Return the spectrum; of moments that are not rational the first ``_DIGITS`` digits, never their formulas."""
+    from sympy import Rational
+
+    from tensorprog.gauss.chain import exact
+
+    program, scalars = moment_program(matrix, order)
+    limits = _scalars(program, [name for name, _ in scalars], values, None, budget)
+    numbers, errors = [Fraction(1)], [Fraction(0)]
+    for name, front in scalars:
+        chain, x = limits[name]
+        if isinstance(x, Fraction) and isinstance(front, Fraction):
+            numbers.append(x * front)
+            errors.append(Fraction(0))
+            continue
+        digits = x if isinstance(x, Fraction) or chain is None else Fraction(str(chain.chain.value(x, _DIGITS)))
+        factor = Rational(str(exact(front).evalf(_DIGITS)))
+        numbers.append(Fraction(digits) * Fraction(int(factor.p), int(factor.q)))
+        errors.append(abs(numbers[-1]) / 10 ** (_DIGITS - 2))
+    return spectrum(numbers, errors if any(errors) else None)
 
 
 def eigenvalues(matrix: Matrix | LinearMap, order: int = 16, *, values: Values | None = None,
@@ -300,7 +332,7 @@ def eigenvalues(matrix: Matrix | LinearMap, order: int = 16, *, values: Values |
     if not is_symmetric(matrix):
         raise ProgramError(f"eigenvalues of {matrix}", str(matrix), "this matrix is not symmetric as it is written",
                            "take singular_values, or write it symmetrically: (M + M.T) / 2, M.T @ M")
-    return spectrum(moments(matrix, order, values=values, budget=budget))
+    return _spectrum(matrix, order, values, budget)
 
 
 def singular_values(matrix: Matrix | LinearMap, order: int = 16, *, values: Values | None = None,
