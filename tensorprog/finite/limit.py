@@ -10,6 +10,7 @@ from typing import Any
 
 from tensorprog.errors import NoClosedFormError, NotCoveredError, ProgramError
 from tensorprog.exponents.affine import Values
+from tensorprog.finite.converge import converge
 from tensorprog.finite.draws import Draws
 from tensorprog.finite.population import sample
 from tensorprog.gauss.chain import Number, add, exact, mul
@@ -30,7 +31,7 @@ class Limit:
 
     Args:
         name: the variable.
-        value: of a scalar its limit; of a vector E Z, the average of a coordinate. If exponent < 0 it is 0.
+        value: of a scalar its limit, 0 if exponent < 0; of a vector E Z, the average of a coordinate of v'.
         error: half a 95% interval, or a bound; 0 for a closed form (up to rounding).
         method: "exact" (closed form), "quadrature", "sampled".
         exact: the closed form as a sympy expression; of a vector Z as an expression in its Gaussian sources;
@@ -69,7 +70,8 @@ class Limit:
         if format not in FORMATS:
             raise ProgramError(f"limit of {self.name}", format, "no such format", "use one of: " + ", ".join(FORMATS))
         if self.limits is None:
-            return [f"{self.name}: from a population, {self.value!r} ± {self.error:.2g}"]
+            told = f"from a population, {self.value:.6g} +- {self.error:.2g}"
+            return [rf"\text{{{told}}}" if format == "latex" else f"{self.name}: {told}"]
         if self.variable not in self.limits.program:
             return [f"{self.name} = {self.value}"]
         lines = derivation(self.limits, self.variable, format)
@@ -85,6 +87,30 @@ class Limit:
             return "\n".join([*lines, f"limit: {self}"])
         return "\\begin{aligned}\n" + " \\\\\n".join("& " + line for line in lines) + "\n\\end{aligned}"
 
+    def covariance(self, other: Limit) -> Any:
+        """Return the covariance of two scalars that stay random, an exact number: outputs are a Gaussian process.
+
+        Both must come from one call, as in ``limit(program, ["f", "g"])``.
+
+        Example:
+            >>> from tensorprog.program.text import parse
+            >>> p = parse('''
+            ... dim n
+            ... matrix W : n x n
+            ... vector x, y : n ~ N(0, [[1, 1/2], [1/2, 1]])
+            ... vector v : n
+            ... f = sum(v * relu(W @ x))/n^(1/2)
+            ... g = sum(v * relu(W @ y))/n^(1/2)''')
+            >>> f, g = limit(p, ["f", "g"]).values()
+            >>> f.covariance(g), f.covariance(f)
+            (sqrt(3)/(4*pi) + 1/6, 1/2)
+        """
+        if self.limits is None or other.limits is not self.limits:
+            raise ProgramError(f"covariance of {self.name} and {other.name}", other.name, "they come from two calls",
+                               f"limit(program, [{self.name!r}, {other.name!r}])")
+        x, y = (self.limits.scalar(z.variable) if z.variable else Fraction(0) for z in (self, other))
+        return exact(_gaussian_covariance(self.limits, x, y))
+
     def to_json(self) -> dict:
         """Return plain data: the closed form as a string or null, the value, the error, the method."""
         found = {"exact": None if self.exact is None else str(self.exact), "value": self.value, "error": self.error,
@@ -98,14 +124,15 @@ class Limit:
 
     def __str__(self) -> str:
         shown = f"{self.value:.12g}"
-        if self.exponent < 0:
+        scale = f" (over n^({self.exponent}))" if self.exponent else ""
+        if self.exponent < 0 and self.kind != "vector":
             leading = "" if self.leading is None else f" * {self.leading}"
             return f"{self.name} -> 0, like n^({self.exponent}){leading}"
         if self.kind == "vector":
-            law = f"Z = {self.expression}" if self.expression is not None else "sampled"
-            return f"{self.name}: {law}, mean {shown}, variance {self.variance:.6g}"
+            law = "sampled" if self.limits is None else f"Z = {Writer(self.limits).z(self.limits.z(self.variable))}"
+            return f"{self.name}{scale}: {law}, mean {shown}, variance {self.variance:.6g}"
         if self.kind == "gaussian":
-            return f"{self.name} -> N({shown}, {self.variance:.12g})"
+            return f"{self.name}{scale} -> N({shown}, {self.variance:.12g})"
         if self.exact is not None:
             return f"{self.name} -> {self.exact}" + ("" if shown in (str(self.exact), "nan") else f" = {shown}")
         return f"{self.name} -> {shown} ± {self.error:.1g} ({self.method})"
@@ -117,16 +144,17 @@ class Limit:
         return f"$\\displaystyle {self.explain('latex')}$"
 
 
-def limit(program: Program, name: str | None = None, *, method: str = "auto", values: Values | None = None,
-          data: Mapping[str, Sequence] | None = None, ratios: Mapping[str, Any] | None = None, tol: float = 1e-3,
-          seed: int = 0, budget: float = 20.0, strict: bool = True) -> Any:
+def limit(program: Program, name: str | Sequence[str] | None = None, *, method: str = "auto",
+          values: Values | None = None, data: Mapping[str, Sequence] | None = None,
+          ratios: Mapping[str, Any] | None = None, tol: float = 1e-3, seed: int = 0, budget: float = 20.0,
+          strict: bool = True) -> Any:
     """Return the infinite-width limit of a variable, or of all outputs.
 
     Closed forms first, quadrature for expectations that have none, a sampled population for what is too long: the
     method and the error stand in the result.
 
     Args:
-        name: a vector or scalar; None: all outputs, as a dict.
+        name: a vector or scalar; a sequence of them, or None for all outputs: as a dict.
         method: "auto", "exact" (closed forms and quadrature, or NoClosedFormError), "sampled".
         values: the unknown exponents.
         data: coordinates of generic data; by default those of data seed 0, which runs use too.
@@ -149,11 +177,11 @@ def limit(program: Program, name: str | None = None, *, method: str = "auto", va
         >>> q.exact, round(q.value, 10), q.method
         (None, 0.3942944904, 'quadrature')
 
-    Source: yang2020tp3 (Master Theorem), yang2021feature.
+    Source: yang2020matrix (Master Theorem), yang2021feature.
     """
     if method not in METHODS:
         raise ProgramError("limit", method, "no such method", "use one of: " + ", ".join(METHODS))
-    asked = [name] if name is not None else list(program.outputs)
+    asked = [name] if isinstance(name, str) else list(program.outputs if name is None else name)
     if not asked:
         raise ProgramError("limit", "no outputs", "the program has no outputs", "name a variable, or add: output s")
     for x in asked:
@@ -176,11 +204,30 @@ def limit(program: Program, name: str | None = None, *, method: str = "auto", va
             raise why or ProgramError("limit", "sampled", "a population needs numbers", "leave ratios out")
         form = NormalForm(program, values, data=known)
     found = {x: _limit(program, x, form, limits, method, tol, seed, budget, strict) for x in asked}
-    return found[asked[0]] if name is not None else found
+    return found[asked[0]] if isinstance(name, str) else found
+
+
+def confirm_limit(program: Program, name: str, *, limit_options: Mapping[str, Any] | None = None, **options):
+    r"""Return the ``Convergence`` of a scalar's values at finite width to its limit.
+
+    Args:
+        limit_options: for ``limit``; ``options``: for ``converge`` (widths, seeds, budget, values, progress, ...).
+
+    Example:
+        >>> from tensorprog.program.text import parse
+        >>> p = parse("dim n\nmatrix W : n x n\nvector x : n\ns = mean(x * (W.T @ relu(W @ x)))")
+        >>> confirm_limit(p, "s", budget=5).verdict.name
+        'CONFIRMED'
+    """
+    found = limit(program, name, **{"values": options.get("values"), **(limit_options or {})})
+    if isinstance(found, tuple) or found.kind != "scalar":
+        raise ProgramError(f"confirm {name}", name, "it stays random, or is a vector, and only a number is confirmed",
+                           f"confirm an average, such as mean({name} * {name})")
+    return converge(needed(program, [name]), name, found, **options)
 
 
 def needed(program: Program, names: Sequence[str]) -> Program:
-    """Return the program without the lines that these variables do not depend on.
+    r"""Return the program without the lines that these variables do not depend on.
 
     Example:
         >>> from tensorprog.program.text import parse
@@ -291,7 +338,7 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit | Non
     error, method = (0.0, "exact") if not nodes else (_error(chain, nodes, value), "quadrature")
     closed = expression if not nodes else None
     if e < 0:
-        value, error, closed = 0.0, 0.0, exact(Fraction(0))
+        value, error, closed = (value, error, closed) if vector else (0.0, 0.0, exact(Fraction(0)))
     return Limit(name, value, error, method, closed, expression, e, expression if not vector else value, spread, kind,
                  definitions, limits, variable)
 
@@ -355,13 +402,18 @@ def _gaussian_moments(limits: Limits, number: Number) -> tuple[Number, Number]:
     if poly.total_degree() > 1:
         raise NotCoveredError(str(number), str(symbols[0]), "it is random in the limit, and not Gaussian",
                               "ask for the Gaussian outputs that it is made of")
-    weights = {s: poly.coeff_monomial(s) for s in symbols}
-    variance: Number = Fraction(0)
-    for s, w in weights.items():
-        for t, u in weights.items():
+    return poly.coeff_monomial(1), _gaussian_covariance(limits, number, number)
+
+
+def _gaussian_covariance(limits: Limits, x: Number, y: Number) -> Number:
+    """Return the covariance of two numbers that are linear in Gaussian symbols."""
+    total: Number = Fraction(0)
+    symbols = {s for s, _ in limits.randoms}
+    for s in symbols & exact(x).free_symbols:
+        for t in symbols & exact(y).free_symbols:
             c = limits.randoms.get((s, t), limits.randoms.get((t, s), Fraction(0)))
-            variance = add(variance, mul(mul(w, u), c))
-    return poly.coeff_monomial(1), variance
+            total = add(total, mul(mul(exact(x).coeff(s), exact(y).coeff(t)), c))
+    return total if isinstance(total, Fraction) else total.expand()
 
 
 __all__ = ["Limit", "limit", "written_out"]

@@ -3,7 +3,7 @@
 Two facts are followed through a program in normal form: like which power of Gaussians a variable grows (None: like an
 exponential of them), and whether it is nonnegative, or above a positive constant.
 
-Source: yang2019tp1 (controlled functions); yang2020tp3 (polynomially bounded ones).
+Source: yang2019wide (controlled functions); yang2020matrix (polynomially bounded ones).
 """
 
 from __future__ import annotations

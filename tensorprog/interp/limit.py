@@ -11,7 +11,7 @@ One rule an instruction, over programs in normal form:
     Moment    mean: the expectation of the product. A sum v.x / sqrt(n) with v independent of x: a Gaussian number,
               with covariance E[Z^v Z^v'] E[Z^x Z^{x'}]
 
-Source: yang2020tp3 (Master Theorem, NETSOR-T+), yang2021feature (Definition 7.3).
+Source: yang2020matrix (Master Theorem, NETSOR-T+), yang2021feature (Definition 7.3).
 """
 
 from __future__ import annotations

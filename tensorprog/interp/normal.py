@@ -6,7 +6,7 @@ Taylor term, in an increment ``phi(x + dx) - phi(x)`` with a vanishing dx the di
 summands have mean zero is n^(1/2) smaller than one whose summands do not: it stays a sum, over n^(1/2), and is
 Gaussian in the limit. Matrices have entries N(0, sigma^2 / columns).
 
-Source: yang2020tp3, yang2021feature (normal form and Z-variables); the exponents are those of interp/scaling.py.
+Source: yang2020matrix, yang2021feature (normal form and Z-variables); the exponents are those of interp/scaling.py.
 """
 
 from __future__ import annotations

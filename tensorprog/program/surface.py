@@ -243,7 +243,7 @@ class Surface:
         return (build.Vector if isinstance(kind, VectorType) else build.Scalar)(self, kind, line=line)
 
     def limit(self, name: Any = None, **options) -> Any:
-        """Return the infinite-width limit of a variable (a handle or a name), or of all outputs.
+        """Return the infinite-width limit of a variable (a handle or a name), of several, or of all outputs.
 
         The exact form, the value with its error, the method and the derivation: see ``tensorprog.limit``.
 
@@ -256,7 +256,16 @@ class Surface:
             1
         """
         # by name: limits read programs, never the other way round
-        return import_module("tensorprog.finite.limit").limit(self, getattr(name, "name", name), **options)
+        several = isinstance(name, list | tuple)
+        asked = [getattr(x, "name", x) for x in name] if several else getattr(name, "name", name)
+        return import_module("tensorprog.finite.limit").limit(self, asked, **options)
+
+    def confirm(self, name: Any, **options) -> Any:
+        """Compare the limit of a scalar (a handle or a name) with its values at finite width, over widths and seeds.
+
+        Returns bias and spread by width, the slope of the error (-1/2), and a verdict: see ``tensorprog.converge``.
+        """
+        return import_module("tensorprog.finite.limit").confirm_limit(self, getattr(name, "name", name), **options)
 
     def probe(self, dim: Dim) -> build.Vector:
         """Declare a vector of independent N(0, 1) coordinates under a fresh name."""
