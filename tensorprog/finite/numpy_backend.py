@@ -23,8 +23,11 @@ from tensorprog.program.program import Program, spell
 
 METHODS = ("auto", "dense", "matrix-free")
 
-#: A matrix of at most this many entries is drawn at once rather than product by product.
+#: The time of an entrywise update of at most this many entries does not count.
 _CHEAP = 1 << 17
+
+#: The time that a drawn product takes whatever its size, in numbers drawn.
+_USE = 8000
 
 
 @dataclass(frozen=True)
@@ -163,10 +166,20 @@ def _matrix_free(program: Program, plan: Schedule, sizes: Mapping[str, int], met
     for line in program.lines:
         if isinstance(line, Input) and isinstance(line.law, Normal) and line.out in plan.products:
             shape, uses = matrix_shape(program, line.out, sizes), plan.products[line.out]
-            cheap = min(shape) <= 64 or math.prod(shape) <= _CHEAP or max(uses) > min(shape) // 4
-            if method == "matrix-free" or not cheap:
+            if method == "matrix-free" or (min(shape) > 64 and _products_are_cheaper(shape, uses)):
                 lazy.append(line.out)
     return frozenset(lazy)
+
+
+def _products_are_cheaper(shape: tuple[int, int], uses: tuple[int, int]) -> bool:
+    """Whether drawing the products of a matrix takes less time than drawing its entries.
+
+    Both in numbers drawn (some 10 ns each), and not by the number of threads: the choice decides which numbers are.
+    """
+    (rows, cols), k = shape, sum(uses)
+    entries = rows * cols * (1 + k / 50)
+    products = k * _USE + uses[0] * rows + uses[1] * cols + k * k * (rows + cols) / 10
+    return products < entries
 
 
 def _is_dense(program: Program, line: Any, sizes: Mapping[str, int]) -> bool:

@@ -167,6 +167,10 @@ def test_auto_takes_the_cheaper_method():
     sgd, adam = mlp(depth=2, batch=1, steps=1), mlp(depth=2, batch=1, steps=1, rule=Adam())
     assert run(sgd, 64, 0, values=mup(2)).method == "dense"
     assert run(sgd, 1024, 0, values=mup(2)).method == "matrix-free"
+    # what a drawn product costs depends on how many there were before
+    long = mlp(depth=2, batch=4, steps=4)
+    assert [run(p, 256, 0, values=mup(2)).method for p in (sgd, long)] == ["matrix-free", "dense"]
+    assert run(long, 4096, 0, values=mup(2)).method == "matrix-free"
     assert run(adam, 512, 0, values=mup(2, adam=True)).method == "dense"
     assert run(adam, 512, 0, values=mup(2, adam=True), method="matrix-free").method == "matrix-free"
 
