@@ -16,7 +16,7 @@ from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.quadrature import factor
 
 #: A refinement takes this many times the points; a rule's error is the last difference to this power (less a margin).
-_FINER, _POWER, _ROUNDS = 1.45, 1.35, 9
+_FINER, _POWER, _ROUNDS = 1.45, 1.35, {1: 15, 2: 8}
 _LN10 = math.log(10)
 
 
@@ -53,7 +53,7 @@ def expect(factors, mean, cov, kinks, n: int, *, name: str = "E f(l)"):
     rule = (_Grid.of(factors, mean, cov, kinks, n, name) if rank == 2 else None) or nested
     rule.box()
     before: Any = None
-    for i in range(_ROUNDS):
+    for i in range(_ROUNDS[rank]):
         value, size = rule.outer(_FINER ** i)
         if size == 0:
             return value
