@@ -153,9 +153,9 @@ def confirm_exponents(program: Program, predictions: Mapping[str, Fraction | Non
     groups = groups or {}
     measure = {what: tuple(groups.get(what, (what,))) for what in predictions}
     orders = {what: order or consecutive(program, names) for what, names in measure.items()}
-    thin = method == "matrix-free" or (method == "auto" and not _forms_matrices(program))
-    plan = _Plan(thin, widths, seeds)
-    clock = _Clock(map, plan.seconds)
+    thin = method == "matrix-free" or (method == "auto" and not forms_matrices(program))
+    plan = Plan(thin, widths, seeds)
+    clock = Clock(map, plan.seconds)
 
     def ran(seeds: Mapping[int, int], shown: bool) -> Sweep:
         done = sweep({"": (program, values or {})}, seeds, seeds, measure=measure, path=path, map=clock.map,
@@ -197,7 +197,7 @@ def consecutive(program: Program, names: Iterable[str]) -> Fraction:
     return min((g for g in growths.values() if g > 0), default=Fraction(1)) / 2
 
 
-def _forms_matrices(program: Program) -> bool:
+def forms_matrices(program: Program) -> bool:
     """Whether an entrywise update makes all entries of a growing matrix."""
     sizes, twice = program.sizes(1 << 16), program.sizes(1 << 18)
     for line in program.lines:
@@ -209,7 +209,7 @@ def _forms_matrices(program: Program) -> bool:
     return False
 
 
-class _Clock:
+class Clock:
     """A ``map`` that notes the seconds that each width takes."""
 
     def __init__(self, map: Callable[..., Iterable], seconds: dict[int, float]):
@@ -225,7 +225,7 @@ class _Clock:
             yield records
 
 
-class _Plan:
+class Plan:
     """How many seeds to run at which widths, and how to go on."""
 
     def __init__(self, thin: bool, widths: Iterable[int] | None, seeds: int | Mapping[int, int] | None):

@@ -15,10 +15,10 @@ import numpy as np
 
 from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
-from tensorprog.finite.confirm import _Clock, _forms_matrices, _Plan, consecutive
-from tensorprog.finite.fit import CONFIDENCE, ExponentFit, Verdict, _smooth, fit_and_judge, fit_exponent
+from tensorprog.finite.confirm import Clock, forms_matrices, Plan, consecutive
+from tensorprog.finite.fit import CONFIDENCE, ExponentFit, Verdict, smooth, fit_and_judge, fit_exponent
 from tensorprog.finite.numpy_backend import run
-from tensorprog.finite.sweep import _shown
+from tensorprog.finite.sweep import shown
 from tensorprog.program.instructions import ScalarType
 from tensorprog.program.program import Program, spell
 
@@ -193,19 +193,19 @@ def converge(program: Program, name: str, limit, widths: Iterable[int] | None = 
     target, uncertain = _number(limit)
     if predicted is None:
         predicted = -consecutive(program, [name])
-    thin = method == "matrix-free" or (method == "auto" and not _forms_matrices(program))
-    plan = _Plan(thin, widths, seeds)
-    clock = _Clock(map, plan.seconds)
+    thin = method == "matrix-free" or (method == "auto" and not forms_matrices(program))
+    plan = Plan(thin, widths, seeds)
+    clock = Clock(map, plan.seconds)
     how = {"values": values or {}, "dtype": dtype, "method": method, "data_seed": data_seed}
     known: dict[tuple[int, int], float] = {}
 
-    def ran(wanted: Mapping[int, int], shown: bool) -> dict[int, np.ndarray]:
+    def ran(wanted: Mapping[int, int], visible: bool) -> dict[int, np.ndarray]:
         jobs = []
         for n, count in wanted.items():
             todo = [s for s in range(count) if (n, s) not in known]
             jobs += [_Job(program, name, how, n, tuple(todo[i : i + _AT_ONCE])) for i in range(0, len(todo), _AT_ONCE)]
         results = clock.map(_measure, jobs)
-        for records in _shown(results, [len(job.seeds) for job in jobs]) if shown else results:
+        for records in shown(results, [len(job.seeds) for job in jobs]) if visible else results:
             known.update(records)
         return {n: np.array([known[n, s] for s in range(count)]) for n, count in sorted(wanted.items())}
 
@@ -302,7 +302,7 @@ def extrapolate(rows: Iterable[Row], order: float = 0.5) -> tuple[Extrapolation,
     means, seeds = np.array([r.mean for r in rows]), np.array([r.seeds for r in rows])
     x = n**-order
     spread = np.array([r.spread for r in rows]) / x
-    square, dof = _smooth(np.log(n), spread**2, seeds - 1)
+    square, dof = smooth(np.log(n), spread**2, seeds - 1)
     fluctuation = float(np.sqrt(np.median(square)))
     scale = max(fluctuation / 4, abs(float(means[-1])))
     deviation = np.sqrt(square * x**2 / seeds + (scale * (x**3 + _ROUNDING)) ** 2) if scale else np.ones(len(n))

@@ -186,7 +186,7 @@ def _aggregate(samples: Mapping[int, Sequence[float]]):
         reasons.append("At some widths every size is zero.")
     means = np.array([sq.mean() for _, sq in squares])
     own = np.array([sq.var(ddof=1) / sq.mean() ** 2 if len(sq) > 1 else 0.0 for _, sq in squares])
-    spread, dof = _smooth(np.log(np.asarray(widths, float)), own, np.array(counts) - 1)
+    spread, dof = smooth(np.log(np.asarray(widths, float)), own, np.array(counts) - 1)
     counts = np.maximum(counts, 1)
     # log of a mean of m squares is low by spread / 2m to second order
     logs = np.array([top for top, _ in squares]) + 0.5 * np.log(means) + spread / (4 * counts)
@@ -194,7 +194,7 @@ def _aggregate(samples: Mapping[int, Sequence[float]]):
     return widths, logs, variances, dof, " ".join(reasons)
 
 
-def _smooth(log_n: np.ndarray, own: np.ndarray, dof: np.ndarray) -> tuple[np.ndarray, int]:
+def smooth(log_n: np.ndarray, own: np.ndarray, dof: np.ndarray) -> tuple[np.ndarray, int]:
     """Return relative variances that are smooth in the width: the variance of few seeds is itself noise."""
     good = (own > 0) & (dof > 0)
     if not good.any():

@@ -106,7 +106,7 @@ def sweep(programs: Programs, widths: Iterable[int], seeds: int | Iterable[int] 
     todo = [key for key in wanted if key not in book.records]
     jobs = [_Job(programs, labels, settings, *part) for part in _batches(programs, settings, todo)]
     results = map(_measure, jobs)
-    for records in _shown(results, [len(job.seeds) for job in jobs]) if progress else results:
+    for records in shown(results, [len(job.seeds) for job in jobs]) if progress else results:
         for key, sizes in records:
             book.add(key, sizes)
     return Sweep({key: book.records[key] for key in wanted})
@@ -249,7 +249,7 @@ class _Book:
             os.fsync(file.fileno())
 
 
-def _shown(results: Iterable, steps: Sequence[int]) -> Iterable:
+def shown(results: Iterable, steps: Sequence[int]) -> Iterable:
     from rich.progress import Progress
 
     with Progress() as bar:
