@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complain(
             f"interrupted; finished runs are kept in {out}: the same command goes on from there"
             if out
-            else "interrupted; with --out FILE.jsonl finished runs are kept"
+            else "interrupted" + "; with --out FILE.jsonl finished runs are kept" * ("confirm" in words[:1])
         )
         return INTERRUPTED
     except BrokenPipeError:

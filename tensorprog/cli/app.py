@@ -81,7 +81,7 @@ Explain = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 #: Options that may be repeated; none given is an empty sequence.
-REPEATED = {"settings", "regime", "freeze", "explain"}
+REPEATED = {"settings", "regime", "freeze", "explain", "names", "ratios"}
 
 app = typer.Typer(
     name="tensorprog",
@@ -168,6 +168,48 @@ def classify(
 ) -> Callable[[], int]:
     """Say whether a parametrization is unstable, trivial, a kernel or learns features, and which line says so."""
     return _later("classify", locals())
+
+
+@app.command(short_help="Infinite-width limits: closed forms, else digits with their error.")
+def limit(
+    spec: Spec,
+    settings: Settings = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="VAR", show_default=False,
+                     help="A variable besides the outputs; may be repeated."),
+    ] = None,
+    method: Annotated[
+        str, typer.Option("--method", metavar="METHOD", help="auto, exact (never sampled) or sampled.")
+    ] = "auto",
+    tol: Annotated[
+        float | None,
+        typer.Option("--tol", metavar="ERROR", show_default=False, help="The error asked of a sampled limit (0.001)."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the samples.")] = 0,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="SECONDS", show_default=False,
+                     help="For the exact and for the sampled part each (20)."),
+    ] = None,
+    ratios: Annotated[
+        list[str] | None,
+        typer.Option("--ratio", metavar="DIM=SYMBOL", show_default=False,
+                     help="A letter for the factor of a dimension; may be repeated."),
+    ] = None,
+    optimizer: Optimizer = "adam",
+    parametrization: Parametrization = None,
+    abc: Abc = None,
+    regime: Regime = None,
+    derivation: Annotated[bool, typer.Option("--explain", help="Print the derivation of each limit.")] = False,
+    json: Json = False,
+) -> Callable[[], int]:
+    """Print the limits of the outputs (and of --name) as the width grows: exactly where there is a closed form.
+
+    A network's unknown exponents are those of --parametrization, --abc, or else the derived µP.
+    Exit status: 0 done, 2 bad input, 3 not covered by the theory.
+    """
+    return _later("limit", locals())
 
 
 @app.command(short_help="Predicted exponents against networks of finite width.")

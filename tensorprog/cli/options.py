@@ -37,6 +37,27 @@ def read_regime(words: Sequence[str]) -> dict[str, str]:
     return out
 
 
+def read_ratios(words: Sequence[str], dims: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``{"m": symbol rho}`` for ``["m=rho"]``: positive sympy symbols for the factors of dimensions.
+
+    >>> from tensorprog.program.dims import Dim
+    >>> read_ratios(["m=rho"], {"m": Dim("m")})
+    {'m': rho}
+    """
+    out: dict[str, Any] = {}
+    for word in words:
+        name, _, symbol = (s.strip() for s in word.partition("="))
+        if name not in dims or dims[name].is_fixed:
+            growing = [d for d in dims if not dims[d].is_fixed]
+            raise ParseError("--ratio", word, "no growing dimension of this name", f"use one of {', '.join(growing)}")
+        if not symbol.isidentifier() or name in out or symbol in map(str, out.values()):
+            raise ParseError("--ratio", word, "each dimension takes a letter of its own", f"write --ratio {name}=rho")
+        import sympy
+
+        out[name] = sympy.Symbol(symbol, positive=True)
+    return out
+
+
 def read_widths(text: str | None) -> tuple[int, ...] | None:
     """Return the widths of ``64,128,256``, increasing; None for None."""
     if text is None:

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tensorprog.cli.options import read_parametrization, read_regime, read_widths
+from tensorprog.cli.options import read_parametrization, read_ratios, read_regime, read_widths
 from tensorprog.cli.output import STATUS_OF_VERDICT, Answer, table
 from tensorprog.cli.specs import load
 from tensorprog.errors import NotCoveredError, ParseError, TensorProgError
+from tensorprog.program.instructions import Input
 from tensorprog.program.program import Program
 
 
@@ -116,6 +117,113 @@ def _exponents(program: Program, given, optimizer: str) -> tuple[dict[str, Any],
         return {}, None, f"no exponents: {error.reason}"
     names = [x for x in program.names if not isinstance(program.type_of(x), MatrixType)]
     return {x: scaling.exponent(x) for x in names if scaling.defined(x)}, under, None
+
+
+# ----------------------------------------------------------------------------------------------------- limit
+
+
+def limit(
+    spec: str,
+    *,
+    settings: Sequence[str],
+    regime: Sequence[str],
+    names: Sequence[str],
+    method: str,
+    tol: float | None,
+    seed: int,
+    budget: float | None,
+    ratios: Sequence[str],
+    optimizer: str,
+    parametrization: str | None,
+    abc: str | None,
+    derivation: bool,
+) -> Answer:
+    """Answer with the limits of the outputs, and of other variables by name."""
+    from tensorprog.finite.limit import limit as limits
+
+    for option, value in (("--tol", tol), ("--budget", budget)):
+        if value is not None and not 0 < value < float("inf"):
+            raise ParseError(option, value, "this is a positive number", f"write {option} 1")
+    program = network(spec, settings, regime)
+    for name in names:
+        program.type_of(name)  # raises for what is not there
+    outputs = tuple(dict.fromkeys((*program.outputs, *names)))
+    asked = Program(program.dims.values(), program.lines, outputs=outputs, unknowns=program.unknowns,
+                    loss=program.loss).freeze()
+    values, under = _values(program, read_parametrization(parametrization, abc), optimizer)
+    options = _given({"tol": tol, "budget": budget, "ratios": read_ratios(ratios, program.dims) or None})
+    with _patience(f"limits of {spec}"):
+        found = limits(asked, method=method, seed=seed, values=values, **options)
+    flat = [x for entry in found.values() for x in (entry if isinstance(entry, tuple) else (entry,))]
+    data: dict[str, Any] = {"outputs": {x.name: _limit_json(x, derivation) for x in flat}, "parametrization": under}
+    head = ("variable", "limit", "value", "error", "method")
+    people: list[Any] = [f"as n grows, under {under}" if under else "as n grows", "",
+                         table(head, [_limit_row(x) for x in flat])]
+    where = {str(s): f"where {s} = {f}" for x in flat for s, f in x.definitions.items()}
+    wanted = tol if tol is not None else 1e-3
+    late = [x.name for x in flat if x.method == "sampled" and x.error > wanted * max(1.0, abs(x.value))]
+    if late:
+        people.append(f"the time was over before {', '.join(late)} had the error asked for; --budget gives more")
+    if derivation:
+        people += [part for x in flat for part in ("", x.explain())]
+    else:
+        people += where.values()
+    return Answer(data, people)
+
+
+def _values(program: Program, given, optimizer: str) -> tuple[dict[str, Any], str | None]:
+    """Return the unknown exponents of a network, and what they are called."""
+    from tensorprog.atoms.optimizers import optimizer as record
+    from tensorprog.scaling.assign import assign
+    from tensorprog.scaling.derive import derive
+
+    if given is not None:
+        return assign(program, given, record(optimizer)), given if isinstance(given, str) else "the abc file"
+    params = [w.param for w in program.params if isinstance(w, Input) and w.param]
+    if not program.unknowns and all(w.a is not None and w.b is not None for w in params):
+        return {}, None
+    derived = derive(program, optimizer)
+    return dict(derived.values), f"the µP derived for {derived.optimizer}"
+
+
+def _limit_json(x, derivation: bool) -> dict[str, Any]:
+    data = x.to_json()
+    numbers = {key: None if isinstance(v, float) and v != v else v for key, v in data.items()}
+    if x.kind != "scalar" and not x.exponent:  # no number has this formula: it is a random variable
+        numbers |= {"exact": None, "z": data["exact"] if x.kind == "vector" else None}
+    return numbers | {"kind": x.kind} | ({"derivation": x.derivation()} if derivation else {})
+
+
+def _limit_row(x) -> tuple[str, ...]:
+    value = "" if x.value != x.value else f"{x.value:.10g}"
+    error = "" if x.method == "exact" else f"{x.error:.1g}"
+    shown = "" if x.exact is None else str(x.exact).replace("**", "^")
+    if x.exponent:
+        shown = f"0, like n^({x.exponent})" if x.exponent < 0 else f"n^({x.exponent}) times {shown}"
+    elif x.kind == "vector":
+        shown = f"Z = {shown}" if shown else f"coordinates of variance {x.variance:.6g}"
+    elif x.kind == "gaussian":
+        shown = f"N({x.value:.6g}, {x.variance:.10g})"
+    return x.name, shown, value, error, {"exact": "closed form"}.get(x.method, x.method)
+
+
+class _patience:
+    """Says on a terminal that something takes its time."""
+
+    def __init__(self, what: str):
+        self.status = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+
+            self.status = Console(file=sys.stderr).status(what)
+
+    def __enter__(self):
+        if self.status is not None:
+            self.status.start()
+
+    def __exit__(self, *exc) -> None:
+        if self.status is not None:
+            self.status.stop()
 
 
 # ---------------------------------------------------------------------------------------------------- derive

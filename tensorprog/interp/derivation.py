@@ -15,7 +15,7 @@ from tensorprog.gauss.chain import Number
 from tensorprog.interp.limit import Limits, Matrix, Step, Use
 from tensorprog.interp.notation import FORMATS, PRODUCT, Writer
 from tensorprog.interp.zspace import ZSpace, ZVar
-from tensorprog.program.instructions import Constant, Input, MatMul, MatrixType, Moment, VectorType
+from tensorprog.program.instructions import Constant, Input, MatMul, MatrixType, Moment, Nonlin, VectorType
 
 #: Definitions are padded to a common width up to this one.
 _HEAD = 30
@@ -109,11 +109,16 @@ class Teller:
                 return True
             given = self.limits.form.source.source
             return not isinstance(line.law, Constant) or line.out in given
-        if isinstance(line, MatMul):
-            return True
         if isinstance(line, Moment) and not line.mean:
-            return True
-        return not self.w.nameless(line.out)
+            return False  # told where the sum stands in the program
+        return isinstance(line, MatMul) or self._summed(line) is not None or not self.w.nameless(line.out)
+
+    def _summed(self, line: Any) -> Any:
+        """Return the Gaussian sum of the normal form that a sum or mean of the program became."""
+        if line.out not in self.w.given or not isinstance(self.w.given.line_of(line.out), Moment):
+            return None
+        inner: Any = self.limits.program.line_of(line.args[0])
+        return inner if isinstance(line, Nonlin) and isinstance(inner, Moment) and not inner.mean else None
 
     def matrix(self, line: Any) -> list[str]:
         """Return the law of a matrix's entries."""
@@ -132,19 +137,25 @@ class Teller:
     def told(self, step: Step) -> list[str]:
         """Return what happens at a line, a string a row."""
         line: Any = self.limits.program.line_of(step.name)
-        rows = {"input": self._input, "MatMul": self._product, "again": self._again, "CLT": self._sum}.get(
+        summed = self._summed(line)
+        if summed is not None:
+            return self._sum(step, summed)
+        rows = {"input": self._input, "MatMul": self._product, "again": self._again}.get(
             step.rule, self._value)(step, line)
         return [rows[0] + self._size(step.name), *rows[1:]]
+
+    def _power(self, e: Fraction) -> str:
+        if self.w.latex:
+            return "n" if e == 1 else rf"n^{{{e}}}"
+        return "n" if e == 1 else f"n^{e}" if e.denominator == 1 and e > 0 else f"n^({e})"
 
     def _size(self, name: str) -> str:
         e = self.limits.exponent(name)
         if not e:
             return ""
         if self.w.latex:
-            power = "n" if e == 1 else rf"n^{{{e}}}"
-            return rf"\quad \left({self.w.label(name)} \text{{ is }} {power} \text{{ times this}}\right)"
-        power = "n" if e == 1 else f"n^{e}" if e.denominator == 1 and e > 0 else f"n^({e})"
-        return f"   ({self.w.label(name)} is {power} times this)"
+            return rf"\quad \left({self.w.label(name)} \text{{ is }} {self._power(e)} \text{{ times this}}\right)"
+        return f"   ({self.w.label(name)} is {self._power(e)} times this)"
 
     def words_of(self, text: str) -> str:
         """Return words inside a formula."""
@@ -181,14 +192,14 @@ class Teller:
         return [" = ".join(dict.fromkeys(p for p in (*parts, inside, full) if p))]
 
     def _sum(self, step: Step, line: Moment) -> list[str]:
-        w, symbol = self.w, step.result.number
-        if symbol is None or (symbol, symbol) not in self.limits.randoms:
+        w, number, e = self.w, step.result.number, self.limits.exponent(step.name)
+        symbol = self.limits.scalar(line.out)
+        if number is None or (symbol, symbol) not in self.limits.randoms:
             return [self.words_of("vanishes in the limit")]
         law = self._law(w.number(symbol), Fraction(0), self.limits.randoms[symbol, symbol])
         squares = " ".join(w.expectation([a, a]) for a in line.args)
-        n = w.label(self.limits.program.dim_of(line.args[0]).name)
-        root = rf" \approx \sqrt{{{n}}} \, " if w.latex else f"≈ √{n} "
-        rows = [f"{root}{w.number(symbol)}, {law}" + self.words_of(", variance ") + squares +
+        size = (self._power(e) + (r" \, " if w.latex else " ")) if e else ""
+        rows = [f"{w.marks.about.lstrip()}{size}{w.number(number)}, {law}" + self.words_of(", variance ") + squares +
                 self.words_of(", by the central limit theorem")]
         for (s, t), c in self.limits.randoms.items():
             if t == symbol and s != t and c != 0:

@@ -33,6 +33,7 @@ PROGRAMS = {
     "a rectangle": ("dim n\ndim m ~ 3*n\nmatrix W : m x n ~ N(0, 1/n)\nvector x : n\n"
                     "s = mean((W.T @ relu(W @ x)) * x)", "s"),
     "central limit": ("dim n\nmatrix W : n x n\nvector x, v : n\nf = sum(v * relu(W @ x)) / n^(1/2)", "f"),
+    "a small weight": ("dim n\nvector x : n\nvector v : n ~ N(0, 4/n^2)\nf = sum(v * x)*3", "f"),
     "two outputs": ("dim n\nvector x, v : n\nf = sum(v * x) / n^(1/2)\ng = sum(v * x**2) / n^(1/2)\nk = f + 2*g", "k"),
     "powers of n": ("dim n\nmatrix W : n x n ~ N(0, 1)\nvector x : n\nh = relu(W @ x)\nq = mean(h * h)/n", "q"),
     "given together": ("dim n\nvector u, v : n ~ N([1, 0], [[1, 1/2], [1/2, 1]])\ns = mean(u * v * relu(u))", "s"),
@@ -49,8 +50,8 @@ PROGRAMS = {
     "derivatives": ("dim n\nvector x : n\ny = d_tanh(x) + d2_tanh(x)*x\nq = mean(y * y)", "q"),
 }
 KNOWN = {"in", "mathbb", "text", "mathcal", "left", "right", "hat", "dot", "mathring", "quad", "frac", "top", "sim",
-         "sqrt", "operatorname", "partial", "odot", "approx", "times", "tanh", "mathtt", "alpha", "pi", "xi", "log",
-         "exp", "erf", "{", "}", ",", "_"}
+         "sqrt", "operatorname", "mathrm", "partial", "odot", "approx", "times", "tanh", "mathtt", "alpha", "pi", "xi",
+         "log", "exp", "erf", "{", "}", ",", "_"}
 
 
 def limits(text):
@@ -154,7 +155,9 @@ def test_integrals_are_shown_by_their_digits():
 
 
 def test_a_gaussian_output():
-    assert "≈ √n G1, G1 ~ N(0, 1/2), variance E[(Z^v)^2] E[relu(Z^{Wx})^2]" in rows("central limit")
+    assert "≈ n^(1/2) G1, G1 ~ N(0, 1/2), variance E[(Z^v)^2] E[relu(Z^{Wx})^2]" in rows("central limit")
+    assert row("a small weight", "sum(v*x)") == (
+        "≈ n^(-1/2) G1, G1 ~ N(0, 4), variance E[(Z^v)^2] E[(Z^x)^2], by the central limit theorem")
     assert "Cov(G1, G2)" not in rows("two outputs"), "E[x x^2] = 0"
     both = told("dim n\nvector x, v : n\nf = sum(v*x)/n^(1/2)\ng = sum(v*x**3)/n^(1/2)\nk = f + g", "k")
     assert any("Cov(G1, G2) = 3" in r for r in both)

@@ -1,6 +1,5 @@
 """The command line: what it answers, its exit statuses, and that every failure is one message."""
 
-import json
 import os
 import re
 import signal
@@ -13,85 +12,10 @@ from pathlib import Path
 import pytest
 
 import tensorprog as tp
-from tensorprog.__main__ import main
+
+from .terminal import MLP, answer, run
 
 ROOT = Path(tp.__file__).parents[1]
-MLP = """
-dim n
-dim d = 3
-param W1 : n x d
-param W2 : n x n
-param V : 1 x n
-input xi : d
-x1 = tanh(W1 @ xi)
-h2 = W2 @ x1
-f = V @ tanh(h2)
-output f
-loss squared
-"""
-PLAIN = """
-dim n
-matrix W : n x n ~ N(0, 1/n)
-vector x : n
-y = W @ x
-q = mean(y * x)
-output q
-"""
-NETS = """
-import tensorprog as tp
-
-def net(depth: int = 2, wide=False):
-    print("to be kept out of the answer")
-    return tp.nets.mlp(depth=depth)
-
-def number():
-    return 3
-
-def broken():
-    return 1 / 0
-
-def needs(depth: int):
-    return tp.nets.mlp(depth=depth)
-
-def leaves():
-    raise SystemExit(5)
-"""
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "mlp.tp").write_text(MLP)
-    (tmp_path / "nets.py").write_text(NETS)
-    (tmp_path / "plain.tp").write_text(PLAIN)
-    (tmp_path / "empty.tp").write_text("")
-    (tmp_path / "bad.tp").write_text("dim n\nvector x : n\ny = x +\n")
-    (tmp_path / "latin.tp").write_bytes("dim n # größe".encode("latin-1"))
-    (tmp_path / "syntax.py").write_text("def net(:\n")
-    (tmp_path / "raises.py").write_text("import tensorprog\n\nraise ValueError('on import')\n")
-    (tmp_path / "sp.json").write_text('{"*": {"a": "0", "b": "1/2", "c": "0"}, "W1": {"a": 0, "b": "0", "c": "0"}}')
-    (tmp_path / "bad.json").write_text('{"W1": \n}')
-    (tmp_path / "list.json").write_text("[1, 2]")
-    (tmp_path / "twice.json").write_text('{"*": {"a": "0", "b": "0", "c": "0"}, "*": {"a": "0", "b": "0", "c": "0"}}')
-    (tmp_path / "nan.json").write_text('{"*": {"a": NaN, "b": "0", "c": "0"}}')
-    (tmp_path / "other.json").write_text('{"U": {"a": "0", "b": "0", "c": "0"}}')
-    return tmp_path
-
-
-def run(capsys, *words):
-    """Return the exit status, standard output and standard error of a command."""
-    status = main(words)
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    return status, out, err
-
-
-def answer(capsys, *words, status=0):
-    """Return the JSON object that a command prints, and nothing else it may print."""
-    got, out, err = run(capsys, *words, "--json")
-    assert got == status, err
-    assert out.count("\n") == 1
-    return json.loads(out)
 
 
 def assert_rationals(*texts):
@@ -295,6 +219,18 @@ BAD_INPUT = [
     (["confirm", "mlp", "--jobs", "0"], "--jobs"),
     (["confirm", "mlp", "--seeds", "0"], "--seeds"),
     (["show", "mlp", "--format", "pdf"], "mermaid"),
+    (["limit", "missing.tp"], "no such file"),
+    (["limit", "bad.tp"], "bad.tp:3"),
+    (["limit", "empty.tp"], "output"),
+    (["limit", "plain.tp", "--name", "k"], "no such variable"),
+    (["limit", "plain.tp", "--name", "W"], "a matrix has no limit"),
+    (["limit", "plain.tp", "--method", "guess"], "exact"),
+    (["limit", "plain.tp", "--tol", "-1"], "--tol 1"),
+    (["limit", "plain.tp", "--tol", "nan"], "--tol 1"),
+    (["limit", "plain.tp", "--budget", "0"], "--budget 1"),
+    (["limit", "plain.tp", "--seed", "-1"], "--seed"),
+    (["limit", "plain.tp", "--ratio", "k=rho"], "use one of n"),
+    (["limit", "plain.tp", "--ratio", "n=2"], "--ratio n=rho"),
 ]
 
 
@@ -351,17 +287,17 @@ def test_alone_it_shows_help_and_three_examples(capsys):
     assert status == 0
     examples = re.findall(r"^  tensorprog (\w+) (\w+)", out, re.M)
     assert [verb for verb, _ in examples] == ["derive", "classify", "confirm"]
-    for verb in ("show", "derive", "classify", "confirm"):
+    for verb in ("show", "derive", "classify", "limit", "confirm"):
         assert verb in out
 
 
 def test_verbs_of_the_future_are_not_there(capsys):
     _, out, _ = run(capsys)
-    for verb in ("limit", "kernel ", "audit"):
+    for verb in ("kernel ", "audit"):
         assert f"  {verb} " not in out
 
 
-@pytest.mark.parametrize("verb", ["show", "derive", "classify", "confirm"])
+@pytest.mark.parametrize("verb", ["show", "derive", "classify", "limit", "confirm"])
 def test_help_names_every_record(capsys, verb):
     from tensorprog.atoms.optimizers import optimizers
 
