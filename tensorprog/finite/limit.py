@@ -12,6 +12,7 @@ from tensorprog.errors import NoClosedFormError, NotCoveredError, ProgramError
 from tensorprog.exponents.affine import Values
 from tensorprog.finite.converge import converge
 from tensorprog.finite.draws import Draws
+from tensorprog.finite.gaussian import check_gaussian
 from tensorprog.finite.population import sample
 from tensorprog.gauss.chain import Number, add, exact, mul
 from tensorprog.interp.derivation import FORMATS, Writer, derivation
@@ -210,6 +211,8 @@ def limit(program: Program, name: str | Sequence[str] | None = None, *, method: 
 def confirm_limit(program: Program, name: str, *, limit_options: Mapping[str, Any] | None = None, **options):
     r"""Return the ``Convergence`` of a scalar's values at finite width to its limit.
 
+    A scalar that stays random, a Gaussian output, gives a ``GaussianCheck`` of its distribution instead.
+
     Args:
         limit_options: for ``limit``; ``options``: for ``converge`` (widths, seeds, budget, values, progress, ...).
 
@@ -220,9 +223,11 @@ def confirm_limit(program: Program, name: str, *, limit_options: Mapping[str, An
         'CONFIRMED'
     """
     found = limit(program, name, **{"values": options.get("values"), **(limit_options or {})})
-    if isinstance(found, tuple) or found.kind != "scalar":
-        raise ProgramError(f"confirm {name}", name, "it stays random, or is a vector, and only a number is confirmed",
+    if isinstance(found, tuple) or found.kind == "vector":
+        raise ProgramError(f"confirm {name}", name, "it is a vector, and a number is confirmed",
                            f"confirm an average, such as mean({name} * {name})")
+    if found.kind == "gaussian":
+        return check_gaussian(needed(program, [name]), name, found.value, found.variance, **options)
     return converge(needed(program, [name]), name, found, **options)
 
 
