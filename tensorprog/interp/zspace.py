@@ -7,7 +7,7 @@ equal ones once, so a program of L layers needs O(L) atoms however deeply they n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -18,7 +18,7 @@ from tensorprog.gauss.chain import Chain, Number, add, canonical, exact, mul
 from tensorprog.interp.branches import taken_apart
 from tensorprog.interp.formulas import expression_of, polynomial
 from tensorprog.interp.zvar import UNIT as UNIT
-from tensorprog.interp.zvar import Monomial, ZVar, constant, join
+from tensorprog.interp.zvar import Monomial, ZVar, constant, join, single
 
 #: Nested expectations of up to this many functions are written as formulas, longer ones as functions of their sources.
 _LARGE = 6
@@ -79,7 +79,7 @@ class ZSpace:
         for j, c in (covariances or {}).items():
             if c != 0:
                 self.covariances[j, i] = c
-        return ZVar({((i, 1),): Fraction(1)})
+        return single(i)
 
     def covariance(self, i: int, j: int) -> Number:
         """Return the covariance of two sources."""
@@ -103,7 +103,7 @@ class ZSpace:
         if key not in self._applied:
             support = frozenset().union(*(self.support(z) for z in args))
             self.atoms.append(Atom(getattr(fn, "name", "f"), fn, args, support=support, odd=self._parity(fn, args)))
-            self._applied[key] = ZVar({((len(self.atoms) - 1, 1),): Fraction(1)})
+            self._applied[key] = single(len(self.atoms) - 1)
         return self._applied[key]
 
     def support(self, z: ZVar) -> frozenset[int]:
@@ -264,7 +264,7 @@ class ZSpace:
         for a, p in m:
             atom = self.atoms[a]
             if atom.fn is None:
-                powers[form(ZVar({((a, 1),): Fraction(1)}))] += p
+                powers[form(single(a))] += p
             elif len(atom.args) == 1 and self.gaussian(atom.args[0]):
                 functions[form(atom.args[0])] += (atom.fn,) * p
             else:
@@ -317,21 +317,32 @@ class ZSpace:
 
         from tensorprog.gauss.expectation import Expect
 
-        sources = sorted(frozenset().union(*(self.atoms[a].support for a, _ in m)))
-        zs = sympy.symbols(f"z1:{len(sources) + 1}", real=True)
         z = ZVar({m: Fraction(1)})
+        forms = list(self._forms(z))
+        zs = sympy.symbols(f"z1:{len(forms) + 1}", real=True)
         if self._size(z) <= _LARGE or self._depends_on_free(z):
-            body = self.express(z, dict(zip(sources, zs, strict=True)))
+            body = self.express(z, dict(zip(forms, zs, strict=True)))
         else:  # as a formula it would be long: each use of a variable is written out
             self._opaque += 1
 
             def values(*xs):
-                return self.evaluate(z, dict(zip(sources, xs, strict=True)))
+                return self.evaluate(z, dict(zip(forms, xs, strict=True)))
 
-            facts = {"nargs": len(sources), "_imp_": staticmethod(values)}
+            facts = {"nargs": len(forms), "_imp_": staticmethod(values)}
             body = type(f"F_{self._opaque}", (sympy.Function,), facts)(*zs)
-        return Expect(body, zs, [exact(self.atoms[i].mean) for i in sources],
-                      [[exact(self.covariance(i, j)) for j in sources] for i in sources])
+        return Expect(body, zs, [exact(self.linear_mean(x)) for x in forms],
+                      [[exact(self.linear_covariance(x, y)) for y in forms] for x in forms])
+
+    def _forms(self, z: ZVar) -> dict[ZVar, None]:
+        """Return the affine forms of sources that a Z-variable is a function of: sources, and arguments of functions."""
+        found: dict[ZVar, None] = {}
+        for m in z.terms:
+            for a, _ in m:
+                if self.atoms[a].fn is None:
+                    found[single(a)] = None
+                for x in self.atoms[a].args:
+                    found.update({x: None} if self.gaussian(x) and x.number is None else self._forms(x))
+        return found
 
     def _size(self, z: ZVar) -> int:
         """Return how many functions the formula of a Z-variable has, written out."""
@@ -348,11 +359,13 @@ class ZSpace:
         return any(self.chain.is_free(c) for c in z.terms.values()) or any(
             self._depends_on_free(x) for m in z.terms for a, _ in m for x in self.atoms[a].args)
 
-    def evaluate(self, z: ZVar, sources: Mapping[int, Any]) -> Any:
-        """Return the values of a Z-variable at arrays of values of its sources; shared atoms are computed once."""
-        known: dict[int, Any] = dict(sources)
+    def evaluate(self, z: ZVar, forms: Mapping[ZVar, Any]) -> Any:
+        """Return the values of a Z-variable at arrays of values of its forms; shared atoms are computed once."""
+        known: dict[int, Any] = {}
 
         def polynomial(z: ZVar):
+            if z in forms:
+                return forms[z]
             total = 0.0
             for m, c in z.terms.items():
                 term = float(self.chain.value(c))
@@ -363,21 +376,26 @@ class ZSpace:
 
         def atom(a: int):
             if a not in known:
-                found = self.atoms[a]
-                assert found.fn is not None
-                known[a] = found.fn.evaluate({}, {}, *(polynomial(x) for x in found.args))
+                fn = self.atoms[a].fn
+                known[a] = forms[single(a)] if fn is None else fn.evaluate(
+                    {}, {}, *(polynomial(x) for x in self.atoms[a].args))
             return known[a]
 
         return polynomial(z)
 
-    def express(self, z: ZVar, symbols: Mapping[int, Any], shown: Callable | None = None):
-        """Return a Z-variable as a sympy expression in symbols for its sources."""
+    def express(self, z: ZVar, symbols: Mapping[Any, Any]):
+        """Return a Z-variable as a sympy expression; ``symbols`` are those of sources (by number) or of affine forms."""
         import sympy
+
+        if z in symbols:
+            return symbols[z]
 
         def atom(a: int):
             if a in symbols:
                 return symbols[a]
             found = self.atoms[a]
+            if found.fn is None:
+                return symbols[single(a)]
             return expression_of(found.fn, *(self.express(x, symbols) for x in found.args))
 
         return sympy.Add(*(exact(c) * sympy.Mul(*(atom(a) ** p for a, p in m)) for m, c in z.terms.items()))

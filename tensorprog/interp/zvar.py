@@ -89,3 +89,8 @@ def join(m: Monomial, k: Monomial) -> Monomial:
 def constant(number: Number) -> ZVar:
     """Return the Z-variable that is a number."""
     return ZVar({UNIT: number})
+
+
+def single(atom: int) -> ZVar:
+    """Return the Z-variable that is an atom."""
+    return ZVar({((atom, 1),): Fraction(1)})
