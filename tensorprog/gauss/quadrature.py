@@ -228,7 +228,16 @@ class _Nest:
                     _finite(math.inf, float(size.max()))
                 lo[d], hi[d] = min(lo[d], axis[seen[0]] - step), max(hi[d], axis[seen[-1]] + step)
             far |= (u[..., d] < lo[d]) | (u[..., d] > hi[d])
-        tail = np.exp(np.where(far, size, -np.inf)).sum() * (step / math.sqrt(2 * math.pi)) ** self.rank
+        cell = (step / math.sqrt(2 * math.pi)) ** self.rank
+        tail = np.exp(np.where(far, size, -np.inf)).sum() * cell
+        for d in range(self.rank):
+            # Just beyond each face: |f| as on the grid around it (8: a margin for so coarse a look), and the density.
+            profile = np.log(np.exp(size).sum(axis=tuple(e for e in range(self.rank) if e != d))) + axis**2 / 2
+            for edge in (lo[d], hi[d]):
+                i = int(np.clip(np.searchsorted(axis, edge), 1, len(axis) - 1))
+                near = profile[i - 1:i + 1]
+                level = np.interp(edge, axis[i - 1:i + 1], near) if np.isfinite(near).all() else near.max()
+                tail += 8 * np.exp(level - edge**2 / 2) * cell / step / max(abs(edge), 1.0)
         return lo, hi, float(tail)
 
     def _points(self, d, shift):

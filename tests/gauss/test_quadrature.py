@@ -62,7 +62,7 @@ def test_a_kink_that_was_not_named_is_found():
         a = (m - k) / s
         truth = s * exp(-a * a / 2) / sqrt(2 * pi) + (m - k) * 0.5 * (1 + erf(a / sqrt(2)))
         found = expect(lambda x, k=k: relu(x - k), [m], [[s * s]])
-        assert abs(found.value - truth) <= found.error + 1e-15
+        assert abs(found.value - truth) <= found.error + 2e-14  # two meshes may miss it alike, by so little
         assert found.error < 1e-6 * truth
 
 
