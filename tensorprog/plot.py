@@ -8,11 +8,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tensorprog.errors import MissingExtraError, RunError
 from tensorprog.finite.confirm import Confirmation
+from tensorprog.finite.converge import Convergence
 from tensorprog.finite.fit import Verdict
+from tensorprog.finite.limit import Limit
 from tensorprog.finite.sweep import Sweep
 
 if TYPE_CHECKING:
@@ -116,6 +120,97 @@ def exponents(result: Confirmation, *, ax: Axes | None = None) -> Axes:
     ax.invert_yaxis()
     ax.set_xlabel("exponent of n")
     return ax
+
+
+def convergence(result: Convergence, others: Mapping[str, float] | None = None, *, ax: Axes | None = None) -> Axes:
+    """Draw values at finite width against their limit: means over seeds with one standard deviation, by width.
+
+    Args:
+        result: a Convergence.
+        others: more levels to compare with, by their names in the legend.
+        ax: the Axes to draw on; new ones by default.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> from tensorprog.finite.converge import converge
+        >>> p = tp.parse("dim n\\nvector x : n\\nq = mean(relu(x)**2)")
+        >>> ax = convergence(converge(p, "q", 0.5, [16, 64, 256, 1024], seeds=8), {"of |x|": 1.0})
+        >>> [t.get_text() for t in ax.get_legend().get_texts()]
+        ['limit 0.5', 'of |x|', 'q']
+    """
+    ax = ax if ax is not None else _new_axes()
+    ax.axhline(result.limit, color="tab:green", linewidth=1.2, label=f"limit {result.limit:.6g}")
+    for k, (label, level) in enumerate((others or {}).items()):
+        ax.axhline(level, color="tab:red", linewidth=1.2, linestyle=("--", ":", "-.")[k % 3], label=label)
+    ax.errorbar([r.n for r in result.rows], [r.mean for r in result.rows], [r.spread for r in result.rows],
+                fmt="o", color="0.2", markersize=3, capsize=2, linewidth=1, label=result.name)
+    ax.set_xscale("log", base=2)
+    ax.set_xlabel("width n")
+    ax.legend(fontsize="small")
+    return ax
+
+
+def coordinates(values: Any, laws: Mapping[str, Limit], *, bins: int = 60, samples: int = 400_000, seed: int = 0,
+                ax: Axes | None = None) -> Axes:
+    """Draw a histogram of a vector's coordinates, and over it the laws of Z that predict it.
+
+    Args:
+        values: the coordinates, shape (n,).
+        laws: limits of vectors (not sampled ones), by their names in the legend.
+        bins: of the histogram.
+        samples: of each Z; seed: of the samples.
+        ax: the Axes to draw on; new ones by default.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        RunError: a limit that is no vector's, or that was sampled and so has no law.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> p = tp.parse("dim n\\nmatrix W : n x n\\nvector x : n\\ny = relu(W @ x)")
+        >>> values = np.maximum(np.random.default_rng(0).standard_normal(1000), 0)
+        >>> ax = coordinates(values, {"relu of a Gaussian": p.limit("y")}, samples=1000)
+        >>> [t.get_text() for t in ax.get_legend().get_texts()]
+        ['coordinates', 'relu of a Gaussian']
+    """
+    ax = ax if ax is not None else _new_axes()
+    values = np.asarray(values, float)
+    edges = np.histogram_bin_edges(values, bins)
+    ax.hist(values, edges.tolist(), density=True, color="0.85", label="coordinates")
+    for k, (label, limit) in enumerate(laws.items()):
+        z = _draw(limit, samples, seed)
+        density = np.histogram(z, edges)[0] / (len(z) * np.diff(edges))
+        ax.stairs(density, edges, color=f"C{k}", linewidth=1.5, linestyle=("-", "--", ":", "-.")[k % 4], label=label)
+    ax.set_yticks([])
+    ax.legend(fontsize="small")
+    return ax
+
+
+def _draw(limit: Limit, size: int, seed: int) -> np.ndarray:
+    """Return samples of the Z of a vector's limit."""
+    if limit.kind != "vector" or limit.limits is None:
+        raise RunError(f"limit of {limit.name}", limit.method, "this limit is not the law of a vector's coordinates",
+                       "take program.limit(name, method='exact') of a vector")
+    import sympy
+
+    space, chain = limit.limits.space, limit.limits.chain
+    z = limit.limits.z(limit.variable)
+    sources = sorted(space.support(z))
+    covariance = np.array([[float(chain.value(space.covariance(i, j))) for j in sources] for i in sources])
+    values, vectors = np.linalg.eigh(covariance.reshape(len(sources), len(sources)))
+    mean = np.array([float(chain.value(space.atoms[i].mean)) for i in sources])
+    normal = np.random.default_rng(seed).standard_normal((size, len(sources)))
+    drawn = normal @ (vectors * np.sqrt(np.maximum(values, 0))).T + mean
+    symbols = sympy.symbols(f"z1:{len(sources) + 1}", real=True)
+    formula: Any = space.express(z, dict(zip(sources, symbols, strict=True)))
+    known = {s: sympy.Float(chain.value(s)) for s in formula.free_symbols if s in chain.definitions}
+    fn = sympy.lambdify(symbols, formula.xreplace(known).evalf(17), "numpy")
+    return np.broadcast_to(np.asarray(fn(*drawn.T), float), (size,))
 
 
 def _one_program(sweep: Sweep, program: str | None) -> tuple[str, list[str]]:

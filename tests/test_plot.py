@@ -67,3 +67,44 @@ def test_colours_say_the_verdict(program):
     assert wrong["x"].verdict is Verdict.REFUTED
     colours = [line.get_color() for line in plot.exponents(wrong).get_lines() if line.get_marker() == "o"]
     assert colours[1] == "tab:red"
+
+
+THREE = """
+dim n
+matrix W : n x n
+vector x : n
+h = W @ x
+y = W.T @ relu(h)
+z = W @ relu(y)
+q = mean(z * h)
+"""
+
+
+def test_coordinates_follow_the_law_of_z():
+    """Z^z is made of correlated Gaussians and a relu: densities drawn are those of its moments, not of a normal's."""
+    z = tp.parse(THREE).limit("z")
+    ax = plot.coordinates(np.linspace(-6, 6, 1001), {"Z": z}, bins=300)
+    (steps,) = [p for p in ax.patches if hasattr(p, "get_data")]
+    density, edges, _ = steps.get_data()
+    middles, mass = (edges[1:] + edges[:-1]) / 2, density * np.diff(edges)
+    mean = mass @ middles
+    assert abs(mass.sum() - 1) < 1e-3
+    assert abs(mean - 1 / (2 * (2 * np.pi) ** 0.5)) < 0.01
+    assert abs(mass @ middles**2 - 5 / 8) < 0.01  # the known E (Z^z)^2
+    assert mass @ (middles - mean) ** 3 > 0.1, "skewed by the relu"
+
+
+def test_a_law_is_needed():
+    p = tp.parse(THREE)
+    for limit in (p.limit("q"), p.limit("z", method="sampled", tol=0.05)):
+        with pytest.raises(RunError, match="not the law"):
+            plot.coordinates(np.zeros(3), {"Z": limit})
+
+
+def test_convergence_shows_means_and_levels():
+    from tensorprog.finite.converge import converge
+
+    result = converge(tp.parse(THREE), "q", 0.5, [16, 64, 256, 1024], seeds=8)
+    ax = plot.convergence(result, {"naive": 0.0})
+    assert [line.get_ydata()[0] for line in ax.get_lines()[:2]] == [0.5, 0.0]
+    np.testing.assert_array_equal(ax.containers[0].lines[0].get_ydata(), [r.mean for r in result.rows])
