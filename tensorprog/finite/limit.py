@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,6 +14,7 @@ from tensorprog.finite.draws import Draws
 from tensorprog.finite.gaussian import check_gaussian
 from tensorprog.finite.population import sample
 from tensorprog.gauss.chain import Number, add, exact, mul
+from tensorprog.interp.covered import Covered
 from tensorprog.interp.derivation import FORMATS, Writer, derivation
 from tensorprog.interp.limit import Limits, Unknown
 from tensorprog.interp.normal import NormalForm
@@ -75,11 +75,7 @@ class Limit:
             return [rf"\text{{{told}}}" if format == "latex" else f"{self.name}: {told}"]
         if self.variable not in self.limits.program:
             return [f"{self.name} = {self.value}"]
-        lines = derivation(self.limits, self.variable, format)
-        writer = Writer(self.limits, format)
-        for symbol, formula in self.definitions.items():
-            lines.append(f"{writer.number(symbol)} = {writer.number(formula)}")
-        return lines
+        return derivation(self.limits, self.variable, format)
 
     def explain(self, format: str = "text") -> str:
         """Return the derivation line by line: the Gaussians born, the dots, and where they come from."""
@@ -137,9 +133,6 @@ class Limit:
         if self.exact is not None:
             return f"{self.name} -> {self.exact}" + ("" if shown in (str(self.exact), "nan") else f" = {shown}")
         return f"{self.name} -> {shown} ± {self.error:.1g} ({self.method})"
-
-    def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(self.explain())}</pre>"
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.explain('latex')}$"
@@ -204,6 +197,7 @@ def limit(program: Program, name: str | Sequence[str] | None = None, *, method: 
         if ratios:
             raise why or ProgramError("limit", "sampled", "a population needs numbers", "leave ratios out")
         form = NormalForm(program, values, data=known)
+        Covered(form.program)
     found = {x: _limit(program, x, form, limits, method, tol, seed, budget, strict) for x in asked}
     return found[asked[0]] if isinstance(name, str) else found
 
@@ -290,12 +284,11 @@ def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Lim
         raise NotCoveredError(spell(line), f"n^({e})", f"{name} grows like n^({e}), so it has no limit",
                               f"divide it by n^({e}), or limit(..., strict=False)")
     if limits is not None:
-        found = _exact(name, variable, e, limits)
-        if found is not None or method == "exact":
-            if found is None:
-                raise NoClosedFormError(spell(line), name, "it involves expectations over many Gaussians",
-                                        "use method='sampled'")
-            return found
+        try:
+            return _exact(name, variable, e, limits)
+        except NoClosedFormError:  # what the theorem covers can be sampled
+            if method == "exact":
+                raise
     return _sampled(name, variable, e, form, tol, seed, budget)
 
 
@@ -311,8 +304,8 @@ def _sampled(name, variable, e, form, tol, seed, budget) -> Limit:
                  variance=variance, kind="vector" if vector else "scalar", variable=variable)
 
 
-def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit | None:
-    """Return the limit from the chain, None if its expectations are over too many Gaussians for quadrature."""
+def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit:
+    """Return the limit from the chain; raises NoClosedFormError if its integrals are out of reach of quadrature."""
     if e < 0 and isinstance(limits.env[variable], Unknown):
         nought = exact(Fraction(0))
         return Limit(name, 0.0, 0.0, "exact", nought, nought, e, None, limits=limits, variable=variable)
@@ -334,7 +327,8 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit | Non
         definitions = _definitions(chain, [expression])
     nodes = _nodes([*needed, *_definitions(chain, needed).values()])
     if any(len(node.zs) > 3 for node in nodes):
-        return None
+        raise NoClosedFormError(spell(limits.form.source.program.line_of(variable)), name,
+                                "it involves expectations over more than three Gaussians", "use method='sampled'")
     if e > 0 and kind != "gaussian" and chain.is_zero(number) and not vector:
         line = limits.form.source.program.line_of(variable)
         raise NotCoveredError(spell(line), f"n^({e})", "its leading term vanishes, and the theorem says nothing of the "

@@ -14,7 +14,7 @@ from itertools import combinations, islice, product
 
 import numpy as np
 
-from tensorprog.errors import NotCoveredError
+from tensorprog.errors import NoClosedFormError, NotCoveredError
 
 #: The nodes in (0, 1] of the 21-point Kronrod rule, its weights, and those of the 10-point Gauss rule inside it.
 _XK = (0.995657163025808080735527280689003, 0.973906528517171720077964012084452, 0.930157491355708226001207180059508,
@@ -197,8 +197,8 @@ class _Nest:
         (v, e, s), (w, f, _) = min(combinations(runs, 2), key=lambda pair: abs(pair[0][0] - pair[1][0]))
         value, error, scale = (v + w) / 2, max(e, f) + abs(v - w), s
         if error > 1e-3 * scale:
-            raise NotCoveredError("E f(l)", value, f"the integrals do not settle (error {error:.1e}): it may diverge",
-                                  "name the kinks, or check the integrand")
+            raise NoClosedFormError("E f(l)", value, f"the integrals do not settle (error {error:.1e}): it may diverge",
+                                    "name the kinks, or check the integrand")
         return Estimate(value, error + self.tail + 8 * EPS * scale, "quadrature")
 
     def run(self, shift: float) -> tuple[float, ...]:

@@ -334,7 +334,7 @@ class ZSpace:
                       [[exact(self.linear_covariance(x, y)) for y in forms] for x in forms])
 
     def _forms(self, z: ZVar) -> dict[ZVar, None]:
-        """Return the affine forms of sources that a Z-variable is a function of: sources, and arguments of functions."""
+        """Return the affine forms that a Z-variable is a function of: sources, and arguments of functions."""
         found: dict[ZVar, None] = {}
         for m in z.terms:
             for a, _ in m:
@@ -384,7 +384,7 @@ class ZSpace:
         return polynomial(z)
 
     def express(self, z: ZVar, symbols: Mapping[Any, Any]):
-        """Return a Z-variable as a sympy expression; ``symbols`` are those of sources (by number) or of affine forms."""
+        """Return a Z-variable as a sympy expression in symbols of sources (by number) or of affine forms."""
         import sympy
 
         if z in symbols:
