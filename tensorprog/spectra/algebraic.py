@@ -105,9 +105,9 @@ class Equation:
             z: complex, (k,), imaginary parts >= 0 (0 is the limit from above).
             scale: an upper bound of the absolute values in the support.
         """
-        x, ratio = z.real, 0.6
+        x, y, ratio = np.real(z), np.imag(z), 0.6
         # as close to the axis as rounding allows; 0 is a floating-point number like no other, and often an edge
-        floor = np.maximum(z.imag, np.clip(1e-9 * np.abs(x), 1e-60 * scale, 1e-13 * scale))
+        floor = np.maximum(y, np.clip(1e-9 * np.abs(x), 1e-60 * scale, 1e-13 * scale))
         path = np.maximum(floor, 16.0 * scale)
         value = mass / (x + 1j * path)
         before = value.copy()
@@ -165,7 +165,7 @@ def equation(moments: Sequence[Fraction]) -> Equation | None:
         >>> print(equation([1, 0, 1, 0, 2, 0, 5, 0, 14]))
         S**2 - S*z + 1 = 0
 
-    Source: the method of bostan2010complete, section 2 (guessing algebraic equations from series).
+    Source: bostan2010complete (guessing algebraic equations from series).
     """
     m = [Fraction(x) for x in moments]
     powers: list[list[Fraction]] = [[Fraction(1)] + [Fraction(0)] * (len(m) - 1)]

@@ -17,11 +17,14 @@ import numpy as np
 from tensorprog.errors import NotCoveredError
 from tensorprog.spectra.algebraic import Equation, equation
 from tensorprog.spectra.jacobi import Jacobi, jacobi
+from tensorprog.spectra.tails import Tail, tail
 
 METHODS = ("atoms", "algebraic", "tail", "quadrature")
 
 #: A spectrum by an equation must give back its moments to this relative accuracy, or rounding has spoiled it.
 _CONSISTENT = 1e-6
+#: Coefficients settle if they are foretold to this part of the interval's length.
+_UNSETTLED = 0.02
 #: Nodes of the cdf's table on an interval, and the end of their range: exp(-pi sinh 4.4) = 1e-56.
 _NODES, _END = 501, 4.4
 #: Lighter atoms outside the interval are artefacts of a truncated continued fraction.
@@ -187,10 +190,10 @@ def spectrum(moments: Sequence, errors: Sequence | None = None, *, method: str =
         reasons.append("The moments satisfy no algebraic equation of a degree that so many could show." if exact else
                        "The moments are not exact rationals.")
     if method in ("auto", "tail") and not found.finite:
-        tail = _by_tail(given, found)
-        if isinstance(tail, Spectrum):
-            return replace(tail, reason=" ".join([*reasons, tail.reason]))
-        reasons.append(tail)
+        continued = _by_tail(given, found)
+        if isinstance(continued, Spectrum):
+            return replace(continued, reason=" ".join([*reasons, continued.reason]))
+        reasons.append(continued)
     if method in ("auto", "quadrature"):
         return _by_quadrature(given, found, " ".join(reasons))
     raise NotCoveredError("spectrum", method, " ".join(reasons) or "the moments are not those of this method",
@@ -277,12 +280,16 @@ def _by_tail(moments: tuple, found: Jacobi) -> Spectrum | str:
     """Return the spectrum by continued coefficients, or the reason why there is none."""
     if len(found.b) < 5:
         return "So few coefficients do not show whether they settle."
-    full = _continued(moments, found)
+    rule = tail(found)
+    if rule.missed > _UNSETTLED:
+        return ("The recurrence coefficients do not settle: the support has several intervals, an atom inside, "
+                "or more moments are needed.")
+    full = _continued(moments, found, rule)
     if isinstance(full, str):
         return full
     errors = []
     for drop in (1, 2):
-        less = _continued(moments, Jacobi(found.a[:-drop], found.b[:len(found.a) - drop]))
+        less = _continued(moments, Jacobi(found.a[:-drop], found.b[:len(found.a) - drop]), rule)
         if isinstance(less, str):
             return less
         low, high = min(full.support[0][0], less.support[0][0]), max(full.support[0][1], less.support[0][1])
@@ -291,27 +298,11 @@ def _by_tail(moments: tuple, found: Jacobi) -> Spectrum | str:
     return replace(full, error=max(1e-12, abs(full.error), *errors))
 
 
-#: Powers of 1/k in the continuation of coefficients: of analytic densities with square-root edges they settle
-#: exponentially fast; at an edge like x^-s (a hard one) like 1/k^2.
-_BASES = ((0,), (0, 2), (0, 2, 3), (0, 2, 3, 4))
-_UNSETTLED = 0.05
-#: A lower edge that is 0 to this part of the support's length is 0, if all nodes are positive.
-_AT_ZERO = 1e-3
-
-
-def _continued(moments: tuple, found: Jacobi) -> Spectrum | str:
-    diagonal, beside = found.matrix()
-    diagonal, beside = diagonal[:len(found.a)], np.sqrt([float(x) for x in found.b])
-    (a, a_error), (b, b_error) = (_continue(c, s) for c, s in ((diagonal, 0.5), (beside, 1.0)))
-    last_a, last_b = a[-1], b[-1]
-    if not (b > 0).all() or max(a_error, b_error) > _UNSETTLED * last_b:
-        return ("The recurrence coefficients do not settle: the support has several intervals, an atom inside, "
-                "or more moments are needed.")
+def _continued(moments: tuple, found: Jacobi, rule: Tail) -> Spectrum | str:
+    a, b, last_a, last_b = rule.continued(found)
+    if last_b <= 0 or not (b > 0).all():
+        return "The recurrence coefficients do not settle on an interval; more moments are needed."
     low, high = last_a - 2 * last_b, last_a + 2 * last_b
-    if abs(low) < _AT_ZERO * (high - low) and found.gauss()[0][0] > 0:
-        # positive matrices have hard edges at 0, and a density that diverges there must know exactly where
-        a = np.append(a[:len(found.a)], a[len(found.a):] - low)
-        last_a, low, high = a[-1], 0.0, 4 * last_b
 
     def continuous(z):
         w = z - last_a
@@ -325,32 +316,14 @@ def _continued(moments: tuple, found: Jacobi) -> Spectrum | str:
 
     atoms = _outside(a, b, low, high)
     result = Spectrum(moments, found, "tail", ((float(low), float(high)),), atoms, 0.0,
-                      "The recurrence coefficients settle.", None, continuous)
+                      "The recurrence coefficients settle" + (", as at a hard edge at 0." if rule.is_hard else "."),
+                      None, continuous)
     result, means = _with_tables(result)
     missing = float(1 - means[0])
-    if low == 0.0 and missing > 0:
+    if rule.is_hard and missing > 0:
         # mass so close to a hard edge that the continuation does not resolve where
         result = replace(result, _tables=(*result._tables, lambda x: missing * (x > 0)))
     return replace(result, error=abs(missing))
-
-
-def _continue(c: np.ndarray, shift: float, total: int = 2000) -> tuple[np.ndarray, float]:
-    """Return coefficients continued to ``total``, and by how much the same rule missed the last two."""
-
-    def fit(values: np.ndarray, basis) -> Callable[[np.ndarray], np.ndarray]:
-        window = max(len(basis) + 1, len(values) // 2)
-        k = np.arange(len(values), dtype=float)[-window:] + shift
-        weights = np.linalg.lstsq(np.stack([k**-p for p in basis], axis=1), values[-window:], rcond=None)[0]
-        return lambda i: np.stack([(i + shift) ** -p for p in basis], axis=-1) @ weights
-
-    last = np.arange(len(c) - 2, len(c), dtype=float)
-    candidates = []
-    for basis in _BASES:
-        if len(c) >= len(basis) + 4 or basis == (0,):
-            candidates.append((float(np.abs(fit(c[:-2], basis)(last) - c[-2:]).max()), basis))
-    # a longer rule must earn its place: rounding alone decides between rules that are both exact
-    missed, basis = min(candidates, key=lambda m: (m[0] + 1e-14 * np.abs(c).max()) * 2 ** len(m[1]))
-    return np.append(c, fit(c, basis)(np.arange(len(c), total, dtype=float))), missed
 
 
 def _outside(a: np.ndarray, b: np.ndarray, low: float, high: float) -> tuple[tuple[float, float], ...]:

@@ -93,7 +93,7 @@ def free(A: Matrix | LinearMap, B: Matrix | LinearMap, order: int = 6, *, values
         >>> print(free(W @ W.T, D, 4))
         free up to order 4: 7 alternating moments vanish
 
-    Source: yang2020matrix, theorem 3.4 (free independence of weights and activations); nica2006lectures, lecture 5.
+    Source: yang2020matrix (weights are free of activations); nica2006lectures, lecture 5.
     """
     if A.program is not B.program or len({A.rows, A.cols, B.rows, B.cols}) != 1:
         raise ProgramError(f"free({A}, {B})", ", ".join(f"{M.rows.name} x {M.cols.name}" for M in (A, B)),

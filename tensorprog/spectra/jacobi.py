@@ -56,7 +56,7 @@ class Jacobi:
         Args:
             x: an array of any shape.
 
-        Source: akhiezer1965classical, theorem 2.5.2.
+        Source: akhiezer1965classical, chapter 2.
         """
         x = np.asarray(x, float)
         a, b = self.matrix()
@@ -79,7 +79,7 @@ class Jacobi:
             >>> bool(low[0] <= 0.5 <= high[0])
             True
 
-        Source: akhiezer1965classical, theorem 2.5.4.
+        Source: akhiezer1965classical, chapter 2.
         """
         from scipy.linalg import eigh_tridiagonal
 
@@ -120,7 +120,7 @@ def jacobi(moments: Sequence, errors: Sequence | None = None) -> Jacobi:
         Traceback (most recent call last):
         tensorprog.errors.NotCoveredError: line moments: no measure has these moments: ...
 
-    Source: gautschi2004orthogonal, algorithm 2.1.
+    Source: gautschi2004orthogonal, section 2.1.
     """
     exact = [Fraction(m) for m in moments]
     if not exact or exact[0] != 1:

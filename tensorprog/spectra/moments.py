@@ -30,9 +30,9 @@ _DIGITS = 30
 class LinearMap:
     """Abstract: what moments need of a matrix. A ``Matrix`` of a program has the same members."""
 
-    program: Program
-    rows: Dim
-    cols: Dim
+    program: Any
+    rows: Any
+    cols: Any
 
     @property
     def T(self) -> Any:
@@ -68,7 +68,10 @@ class Gram(LinearMap):
         """The axis along which B takes vectors."""
         return self.of.cols
 
-    cols = rows
+    @property
+    def cols(self) -> Dim:
+        """The same."""
+        return self.of.cols
 
     @property
     def T(self) -> Gram:
@@ -170,7 +173,7 @@ def moment_program(matrix: Matrix | LinearMap, order: int) -> tuple[Program, tup
         >>> len([x for x in q.lines if spell(x).count("@")]), scalars[-1]       # two products with W and W.T each
         (4, ('moment4', Fraction(1, 1)))
 
-    Source: yang2020matrix, theorem 3.1.
+    Source: yang2020matrix.
     """
     if matrix.rows != matrix.cols:
         raise ProgramError(f"moments of {matrix}", f"{matrix.rows.name} x {matrix.cols.name}",
@@ -232,7 +235,7 @@ def moments(matrix: Matrix | LinearMap, order: int, *, values: Values | None = N
         >>> moments(X.T @ X, 3, ratios={"m": sympy.Symbol("c", positive=True)})[1:]         # Marchenko-Pastur
         (c, c**2 + c, c**3 + 3*c**2 + c)
 
-    Source: yang2020matrix, theorem 3.1 and section 3.
+    Source: yang2020matrix.
     """
     program, scalars = moment_program(matrix, order)
     found = scalar_limits(program, [name for name, _ in scalars], values=values, ratios=ratios, budget=budget)
@@ -327,7 +330,7 @@ def eigenvalues(matrix: Matrix | LinearMap, order: int = 16, *, values: Values |
         >>> print(eigenvalues(W + W.T, 8))
         spectrum on [-2, 2] (algebraic; error of the cdf 1e-12)
 
-    Source: yang2020matrix, section 3.
+    Source: yang2020matrix.
     """
     if not is_symmetric(matrix):
         raise ProgramError(f"eigenvalues of {matrix}", str(matrix), "this matrix is not symmetric as it is written",
@@ -352,7 +355,7 @@ def singular_values(matrix: Matrix | LinearMap, order: int = 16, *, values: Valu
         >>> print(singular_values(U @ W, 10).equation)
         S**3*z**2 - S*z + 1 = 0
 
-    Source: yang2020matrix, section 3; penson2011product.
+    Source: yang2020matrix; penson2011product.
     """
     return eigenvalues(Gram(matrix), order, values=values, budget=budget)
 

@@ -97,7 +97,7 @@ class Jacobian(LinearMap):
             elif isinstance(line, Nonlin):
                 moved[line.out] = reduce(add, (s * moved[a] for a, s in self._slopes(line) if a in moved))
             elif isinstance(line, Moment):
-                average = self.program.mean if line.mean else self.program.sum
+                average: Any = self.program.mean if line.mean else self.program.sum
                 moved[line.out] = reduce(add, (average(reduce(mul, rest, moved[a]))
                                                for a, rest in self._others(line) if a in moved))
             moved[line.out] = moved[line.out]._variable()
@@ -124,7 +124,7 @@ class Jacobian(LinearMap):
                         parts.setdefault(a, []).append(whole if rest else whole * ones)
         return reduce(add, parts[self.wrt])._variable()
 
-    def _onto(self, name: str, g: Value) -> Value:
+    def _onto(self, name: str, g: Any) -> Value:
         """Return the gradient of a variable: of a number that all coordinates share, their sum."""
         shared = isinstance(g.type, VectorType) and not isinstance(self.program.type_of(name), VectorType)
         return self.program.sum(g) if shared else g
@@ -146,7 +146,7 @@ class Jacobian(LinearMap):
 def _applied(fn: Function, args: Sequence[Value]) -> Any:
     if not isinstance(fn, Poly):
         return apply(fn, *args)
-    terms = [reduce(mul, (a**k for a, k in zip(args, powers, strict=True) if k), coef) for coef, powers in fn.terms]
+    terms: list[Any] = [reduce(mul, (a**k for a, k in zip(args, powers, strict=True) if k), coef) for coef, powers in fn.terms]
     return reduce(add, terms)
 
 
@@ -175,7 +175,7 @@ def jacobian(program: Program, of: str | Value | None = None, wrt: str | Value |
 
     Source: pennington2017resurrecting (with free independence assumed), yang2020matrix (with it proven).
     """
-    names = [getattr(v, "name", v) for v in (of, wrt)]
+    names: list[Any] = [getattr(v, "name", v) for v in (of, wrt)]
     if names[0] is None:
         names[0] = next(iter(program.outputs), None)
     if names[1] is None:
