@@ -18,6 +18,7 @@ from tensorprog.finite.converge import Convergence
 from tensorprog.finite.fit import Verdict
 from tensorprog.finite.limit import Limit
 from tensorprog.finite.sweep import Sweep
+from tensorprog.spectra.density import Spectrum
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -211,6 +212,62 @@ def _draw(limit: Limit, size: int, seed: int) -> np.ndarray:
     known = {s: sympy.Float(chain.value(s)) for s in formula.free_symbols if s in chain.definitions}
     fn = sympy.lambdify(symbols, formula.xreplace(known).evalf(17), "numpy")
     return np.broadcast_to(np.asarray(fn(*drawn.T), float), (size,))
+
+
+def spectrum(law: Spectrum, eigenvalues: Any = None, *, roots: bool = False, bins: int = 60,
+             ax: Axes | None = None) -> Axes:
+    """Draw the density of a spectrum over a histogram of eigenvalues; atoms are bars of one bin's width.
+
+    Args:
+        law: a Spectrum.
+        eigenvalues: those of a matrix at finite width, an array; None for none.
+        roots: draw square roots: the singular values, of a spectrum of their squares.
+        bins: of the histogram.
+        ax: the Axes to draw on; new ones by default.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> from tensorprog.spectra.moments import eigenvalues
+        >>> from tensorprog.spectra.sample import sample_eigenvalues
+        >>> p = tp.Program()
+        >>> n = p.dim("n")
+        >>> W = p.matrix("W", n, n, variance=n**-1 / 2)
+        >>> ax = spectrum(eigenvalues(W + W.T, 8), sample_eigenvalues(W + W.T, 200))
+        >>> [t.get_text() for t in ax.get_legend().get_texts()]
+        ['limit', '200 eigenvalues']
+    """
+    ax = ax if ax is not None else _new_axes()
+
+    def place(x):
+        return np.sqrt(np.maximum(x, 0.0)) if roots else np.asarray(x, float)
+
+    ends = place([x for part in law.support for x in part] + [x for x, _ in law.atoms])
+    values = None if eigenvalues is None else place(eigenvalues)
+    both = ends if values is None else np.concatenate([ends, values])
+    low, high = float(both.min()), float(both.max())
+    margin = 0.03 * (high - low) or 1.0
+    edges = np.linspace(low - margin, high + margin, bins + 1)
+    label = "limit"
+    for a, b in law.support:
+        start, end = place([a, b])
+        # crowded at the ends, where densities begin or diverge
+        x = start + (end - start) * np.sin(np.linspace(0.0, np.pi / 2, 402)[1:-1]) ** 2
+        ax.plot(x, law.root_density(x) if roots else law.density(x), color="tab:red", linewidth=1.5, label=label)
+        label = "_nolegend_"
+    for x, weight in law.atoms:
+        ax.bar(place(x), weight / (edges[1] - edges[0]), edges[1] - edges[0], fill=False, edgecolor="tab:red",
+               linewidth=1.5, label=label)
+        label = "_nolegend_"
+    if values is not None:
+        heights, _, _ = ax.hist(values, edges, density=True, color="0.75", zorder=0, label=f"{len(values)} eigenvalues")
+        ax.set_ylim(0, 1.15 * max(float(np.max(heights)), *(w / (edges[1] - edges[0]) for _, w in law.atoms), 0.0))
+    ax.set_xlabel("singular value" if roots else "eigenvalue")
+    ax.set_ylabel("density")
+    ax.legend(fontsize="small")
+    return ax
 
 
 def _one_program(sweep: Sweep, program: str | None) -> tuple[str, list[str]]:

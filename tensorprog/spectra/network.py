@@ -146,7 +146,9 @@ class Jacobian(LinearMap):
 def _applied(fn: Function, args: Sequence[Value]) -> Any:
     if not isinstance(fn, Poly):
         return apply(fn, *args)
-    terms: list[Any] = [reduce(mul, (a**k for a, k in zip(args, powers, strict=True) if k), coef) for coef, powers in fn.terms]
+    terms: list[Any] = []
+    for coef, powers in fn.terms:
+        terms.append(reduce(mul, (a**k for a, k in zip(args, powers, strict=True) if k), coef))
     return reduce(add, terms)
 
 
