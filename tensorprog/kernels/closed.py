@@ -1,0 +1,209 @@
+r"""Dual activations written out: homogeneous functions of degree one, erf, gelu, sin, cos and exp.
+
+Every formula takes a column q1, a row q2, a block c and two arrays to write ``E phi(g) phi(g')`` and
+``E phi'(g) phi'(g')`` into (None: not wanted; the first may be c itself). At correlation 1 and -1 they are exact: no
+angle is taken of a number that is 1 up to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from tensorprog.atoms.nonlinearity import Nonlinearity
+
+Formula = Callable[..., None]
+
+
+def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Return c/sqrt(q1 q2) within [-1, 1]: 0 where a variance is, exactly 1 or -1 where it is that up to rounding.
+
+    >>> correlation(np.array([[0.3], [0.0]]), np.array([[0.3, 0.1]]), np.array([[0.3, 0.1], [0.0, 0.0]]))[:, 0]
+    array([1., 0.])
+    """
+    rho = c * inverse_root(q1)
+    rho *= inverse_root(q2)
+    if rho.size:
+        near = 1 - 4 * np.finfo(rho.dtype).eps  # two roots, two quotients and two products: 3 eps at most
+        if rho.max() > near:
+            rho[rho > near] = 1
+        if rho.min() < -near:
+            rho[rho < -near] = -1
+    return rho
+
+
+def inverse_root(q: np.ndarray) -> np.ndarray:
+    """Return 1/sqrt(q), and 0 for q = 0."""
+    return np.divide(1, np.sqrt(q), out=np.zeros_like(q), where=q > 0)
+
+
+def determinant(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Return q1 q2 - c^2, never negative."""
+    d = q1 * q2
+    d -= c * c
+    return np.maximum(d, 0, out=d)
+
+
+def corner(up: float, down: float) -> Formula:
+    r"""Return the dual of ``up*max(x, 0) + down*max(-x, 0)``.
+
+    With t the angle, ``E phi' phi' = (up^2 + down^2)/2 - (up + down)^2 t/(2 pi)``, and
+    ``E phi phi = c E phi' phi' + (up + down)^2 sqrt(q1 q2) sin(t)/(2 pi)``.
+
+    Example:
+        >>> k = np.empty((1, 1))
+        >>> corner(1.0, 0.0)(np.array([[2.0]]), np.array([[2.0]]), np.array([[2.0]]), k, None)
+        >>> k
+        array([[1.]])
+
+    Source: cho2009kernel, eqs. (5) and (6).
+    """
+    even, odd = (up * up + down * down) / 2, (up + down) ** 2 / (2 * math.pi)
+
+    def formula(q1, q2, c, out, dot):
+        rho = correlation(q1, q2, c)
+        slope = np.arccos(rho, out=dot)
+        slope *= -odd
+        slope += even
+        if out is not None:
+            # (1 - rho)(1 + rho) keeps its digits where 1 - rho^2 loses them; so the angle and its sine agree.
+            sine = 1 - rho
+            rho += 1
+            sine *= rho
+            np.sqrt(sine, out=sine)
+            sine *= np.sqrt(q1) * q1.dtype.type(odd)
+            sine *= np.sqrt(q2)
+            np.multiply(slope, c, out=out)
+            out += sine
+
+    return formula
+
+
+def erf(q1, q2, c, out, dot):
+    r"""The dual of erf: ``(2/pi) arctan(2c/s)`` and ``4/(pi s)``, ``s^2 = (1 + 2 q1)(1 + 2 q2) - 4 c^2``.
+
+    >>> k = np.empty((1, 1))
+    >>> erf(np.array([[0.5]]), np.array([[0.5]]), np.array([[0.5]]), k, None)
+    >>> round(float(k[0, 0]), 12)
+    0.333333333333
+
+    Source: williams1997computing, eq. (11).
+    """
+    s = determinant(q1, q2, c)
+    s *= 4
+    s += 1 + 2 * q1
+    s += 2 * q2
+    np.sqrt(s, out=s)
+    if out is not None:
+        np.multiply(c, 2, out=out)
+        np.arctan2(out, s, out=out)
+        out *= 2 / math.pi
+    if dot is not None:
+        np.divide(4 / math.pi, s, out=dot)
+
+
+def gelu(q1, q2, c, out, dot):
+    r"""The dual of gelu, by two integrations by parts.
+
+    With ``ab = (1 + q1)(1 + q2)``, ``s^2 = ab - c^2``, ``m = 1/4 + arctan(c/s)/(2 pi)``:
+    ``E phi phi = c m + (q1 q2 s + c^2/s)/(2 pi ab)`` and, its derivative with respect to c,
+    ``E phi' phi' = m + (c/(2 pi s)) (1 + (2 - q1 q2 + c^2/s^2)/ab)``.
+
+    >>> k = np.empty((1, 1))
+    >>> gelu(np.array([[0.0]]), np.array([[1.0]]), np.array([[0.0]]), None, k)
+    >>> k[0, 0]
+    np.float64(0.25)
+
+    Source: tsuchida2021avoiding.
+    """
+    s = determinant(q1, q2, c)
+    s += 1 + q1
+    s += q2
+    np.sqrt(s, out=s)
+    half = np.arctan2(c, s)
+    half *= 1 / (2 * math.pi)
+    half += 0.25
+    ratio = c / s
+    product = q1 * q2
+    inverse = 1 / (1 + q1) * (1 / (2 * math.pi))
+    scale = 1 / (1 + q2)
+    if dot is not None:
+        term = ratio * ratio
+        term += 2
+        term -= product
+        term *= inverse
+        term *= scale
+        term += 1 / (2 * math.pi)
+        term *= ratio
+        term += half
+    if out is not None:
+        s *= product
+        ratio *= c
+        s += ratio
+        s *= inverse
+        s *= scale
+        half *= c
+        np.add(half, s, out=out)
+    if dot is not None:
+        dot[...] = term
+
+
+def exp(q1, q2, c, out, dot):
+    """The dual of exp, ``exp((q1 + q2)/2 + c)``, and that of its derivative, the same.
+
+    Source: daniely2016toward.
+    """
+    value = np.exp(c)
+    value *= np.exp(q1 / 2)
+    value *= np.exp(q2 / 2)
+    for array in (out, dot):
+        if array is not None:
+            array[...] = value
+
+
+def wave(odd: bool) -> Formula:
+    """Return the dual of sin (odd) or cos: ``exp(-(q1 + q2)/2)`` times sinh(c) or cosh(c), and the other for the slope.
+
+    Differences of exponentials of ``-(q1 + q2)/2 +- c``, which overflow nowhere; sinh is taken where c is small.
+
+    Source: rahimi2007random.
+    """
+    def formula(q1, q2, c, out, dot):
+        centre = -(q1 + q2) / 2
+        plus, minus = np.exp(centre + c), np.exp(centre - c)
+        even = (plus + minus) / 2
+        sine = np.where(np.abs(c) < 1, np.sinh(np.clip(c, -1, 1)) * np.exp(centre), (plus - minus) / 2)
+        for array, value in ((out, sine if odd else even), (dot, even if odd else sine)):
+            if array is not None:
+                array[...] = value
+
+    return formula
+
+
+def line(q1, q2, c, out, dot):
+    """The dual of the identity: c, and 1."""
+    if out is not None:
+        out[...] = c
+    if dot is not None:
+        dot[...] = 1
+
+
+#: By name; homogeneous functions of degree one come by their values at 1 and -1.
+NAMED: dict[str, Formula] = {"erf": erf, "gelu": gelu, "exp": exp, "sin": wave(True), "cos": wave(False)}
+
+
+def find(phi: Nonlinearity) -> Formula | None:
+    """Return the formula that is written out for this record, None if there is none.
+
+    >>> from tensorprog.atoms.registry import nonlinearity
+    >>> [find(nonlinearity(name)) is not None for name in ("relu", "leaky_relu", "erf", "tanh", "step")]
+    [True, True, True, False, False]
+    """
+    if phi.key is None and phi.name in NAMED:
+        return NAMED[phi.name]
+    if phi.degree == 1 and phi.domain == "real":
+        up, down = (float(phi(x)) for x in (1.0, -1.0))
+        return line if up == 1 and up == -down else corner(up, down)
+    return None

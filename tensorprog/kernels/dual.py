@@ -1,0 +1,170 @@
+r"""Dual activations: ``E phi(g) psi(g')`` for Gaussian pairs, as code on whole matrices of pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.errors import NotCoveredError, ProgramError
+from tensorprog.kernels import closed
+from tensorprog.kernels.rows import share
+
+
+@dataclass(frozen=True)
+class Dual:
+    r"""The function ``(q1, q2, c) -> E phi(g) psi(g')``, (g, g') ~ N(0, [[q1, c], [c, q2]]); made by ``dual``.
+
+    Args:
+        phi, psi: the two nonlinearities.
+        method: "closed form", exact up to rounding; or "quadrature", to 1e-8 of ``sqrt(E phi^2 E psi^2)``.
+
+    Example:
+        >>> from tensorprog.atoms.registry import nonlinearity
+        >>> relu = dual(nonlinearity("relu"))
+        >>> q, c = np.array([1.0, 2.0]), np.array([[1.0, 0.5], [0.5, 2.0]])
+        >>> k, slope = relu.with_slope(q, q, c)
+        >>> print(k.round(6), slope.diagonal(), relu.diagonal(q), relu.method)
+        [[0.5      0.364299]
+         [0.364299 1.      ]] [0.5 0.5] [0.5 1. ] closed form
+
+    Source: daniely2016toward (the name); cho2009kernel.
+    """
+
+    phi: Nonlinearity
+    psi: Nonlinearity
+    method: str
+    formula: closed.Formula = field(repr=False, compare=False)
+    both: bool = field(repr=False, compare=False)
+
+    def matrix(self, q1, q2, c, out=None) -> np.ndarray:
+        """Return ``E phi(g_i) psi(g'_j)`` for every pair of variances q1[i], q2[j] and covariance c[i, j].
+
+        Args:
+            q1: variances, shape (N1,); ``q2``: shape (N2,); not negative, order n^0.
+            c: covariances, shape (N1, N2), float32 or float64, at most sqrt(q1 q2) up to rounding.
+            out: where to write, c itself if it is no longer needed.
+
+        Returns:
+            Shape (N1, N2), of the type of c.
+
+        Raises:
+            ProgramError: the shapes do not fit.
+        """
+        q1, q2, c = _arrays(q1, q2, c)
+        out = np.empty_like(c) if out is None else out
+        share(lambda rows: self.block(q1[rows, None], q2[None], c[rows], out[rows], None), *c.shape)
+        return out
+
+    def with_slope(self, q1, q2, c, out=None, slope=None) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``E phi(g) psi(g')`` and ``E phi'(g) psi'(g')``, which share their angles and roots.
+
+        Derivatives are those almost everywhere. Arguments and errors as in ``matrix``; ``slope`` is where the second
+        result is written, and must not be c.
+        """
+        q1, q2, c = _arrays(q1, q2, c)
+        out = np.empty_like(c) if out is None else out
+        slope = np.empty_like(c) if slope is None else slope
+        share(lambda rows: self.block(q1[rows, None], q2[None], c[rows], out[rows], slope[rows]), *c.shape)
+        return out, slope
+
+    def diagonal(self, q) -> np.ndarray:
+        """Return ``E phi(g) psi(g)``, g of the variances q, shape (N,); what ``matrix`` gives at c = q1 = q2."""
+        q = np.asarray(q)
+        q = q if q.dtype == np.float32 else q.astype(float)
+        out = np.empty((len(q), 1), q.dtype)
+        column = q[:, None]
+        self.block(column, column, column, out, None)
+        return out[:, 0]
+
+    @cached_property
+    def slope(self) -> Dual | None:
+        """The dual of the derivatives; None if one of them is identically zero."""
+        first, second = self.phi.partial(), self.psi.partial()
+        return None if first is None or second is None else dual(first, second)
+
+    @property
+    def pair(self) -> tuple[Dual, Dual | None]:
+        """This dual and that of the derivatives."""
+        return self, self.slope
+
+    def block(self, q1, q2, c, out, slope) -> None:
+        """Write into ``out`` and ``slope`` (None: not wanted) in the calling thread; q1 is a column, q2 a row.
+
+        What the public methods do for each block of rows: a network's layers can be run on one block after the other.
+        ``out`` may be c, ``slope`` may not.
+        """
+        with np.errstate(under="ignore"):
+            if slope is None or self.both:
+                self.formula(q1, q2, c, out, slope)
+            else:
+                if self.slope is None:
+                    slope[...] = 0
+                else:
+                    self.slope.block(q1, q2, c, slope, None)
+                if out is not None:
+                    self.formula(q1, q2, c, out, None)
+            if slope is not None and self.both and self.slope is not None:
+                self.slope._at_zero(q1, q2, slope)
+            if out is not None:
+                self._at_zero(q1, q2, out)
+
+    def _at_zero(self, q1, q2, out) -> None:
+        # A Gaussian of variance 0 is 0, where a step has a value of its own.
+        for own, other, kind, rest in ((q1, q2, self.phi, self.psi), (q2, q1, self.psi, self.phi)):
+            if 0 in kind.jumps and not np.all(own):
+                value = kind(0.0)
+                means = value * mean(rest, other) if value else np.zeros_like(other)
+                np.copyto(out, means.astype(out.dtype), where=own == 0)
+
+
+def _arrays(q1, q2, c):
+    c = np.asarray(c)
+    c = c if c.dtype == np.float32 else c.astype(float, copy=False)
+    q1, q2 = (np.asarray(q).astype(c.dtype, copy=False) for q in (q1, q2))
+    if c.shape != (*q1.shape, *q2.shape) or c.ndim != 2:
+        raise ProgramError("dual", (q1.shape, q2.shape, c.shape), "variances and covariances do not fit",
+                           "give shapes (N1,), (N2,) and (N1, N2)")
+    return q1, q2, c
+
+
+def mean(phi: Nonlinearity, q: np.ndarray) -> np.ndarray:
+    """Return ``E phi(sqrt(q) Z)`` for an array of variances of any shape.
+
+    >>> from tensorprog.atoms.registry import nonlinearity
+    >>> mean(nonlinearity("step"), np.array([1.0, 4.0, 0.0]))
+    array([0.5, 0.5, 0. ])
+    """
+    from tensorprog.kernels.moments import mean_formula
+
+    return mean_formula(phi)(q)
+
+
+@lru_cache(maxsize=512)
+def dual(phi: Nonlinearity, psi: Nonlinearity | None = None) -> Dual:
+    r"""Return the dual activation of phi and psi (phi itself unless given).
+
+    Raises:
+        NotCoveredError: a nonlinearity is not defined on the whole real line, or ``E phi(g)^2`` can be infinite.
+
+    Example:
+        >>> from tensorprog.atoms.registry import nonlinearity
+        >>> float(dual(nonlinearity("erf")).diagonal(np.array([0.5]))[0] * 6).__round__(12)
+        2.0
+        >>> dual(nonlinearity("log"))
+        Traceback (most recent call last):
+        tensorprog.errors.NotCoveredError: line E log(g)^2: a Gaussian also takes values where this is not defined ...
+    """
+    psi = phi if psi is None else psi
+    for f in (phi, psi):
+        if f.domain != "real":
+            raise NotCoveredError(f"E {f.name}(g)^2", f.domain,
+                                  "a Gaussian also takes values where this is not defined",
+                                  "a nonlinearity on the whole real line")
+    if phi == psi and (formula := closed.find(phi)):
+        return Dual(phi, psi, "closed form", formula, True)
+    from tensorprog.kernels import moments
+
+    return Dual(phi, psi, *moments.find(phi, psi), False)
