@@ -131,7 +131,31 @@ def _polynomial(fn: Poly, bounds) -> Bound:
                 low += product
         else:
             known = False
-    return Bound(largest(degrees), low if known else None, all(b.number for b in bounds))
+    return Bound(largest(degrees), low if known else _least(fn), all(b.number for b in bounds))
+
+
+def _least(fn: Poly) -> Fraction | None:
+    """Return a lower bound of a quadratic polynomial, whatever its arguments are; None if it has none."""
+    k = fn.arity
+    if any(sum(p) > 2 or not isinstance(c.number, Fraction) for c, p in fn.terms):
+        return None
+    square, linear, constant = np.zeros((k, k)), np.zeros(k), 0.0
+    for coef, powers in fn.terms:
+        inside = [i for i, p in enumerate(powers) for _ in range(p)]
+        if len(inside) == 2:
+            square[inside[0], inside[1]] += float(coef.number) / 2
+            square[inside[1], inside[0]] += float(coef.number) / 2
+        elif inside:
+            linear[inside[0]] += float(coef.number)
+        else:
+            constant += float(coef.number)
+    sizes, axes = np.linalg.eigh(square)
+    tiny = 1e-12 * max(1.0, float(np.max(np.abs(square))))
+    along = axes.T @ linear
+    if np.any(sizes < -tiny) or np.any(np.abs(along[sizes <= tiny]) > 1e-9):
+        return None
+    rest = sizes > tiny
+    return Fraction(constant - float(np.sum(along[rest] ** 2 / (4 * sizes[rest]))) - 1e-9)
 
 
 def _check_domain(line: Nonlin, fn, bounds) -> None:

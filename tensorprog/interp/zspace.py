@@ -220,7 +220,9 @@ class ZSpace:
             return Fraction(0)
         if m not in self._expected:
             blocks = self._blocks(m)
-            if len(blocks) == 1:
+            if any(self.odd(block) for block in blocks):
+                self._expected[m] = Fraction(0)
+            elif len(blocks) == 1:
                 self._expected[m] = self.chain.name(self._block(m), "E")
             else:
                 product: Number = Fraction(1)
