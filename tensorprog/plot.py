@@ -216,7 +216,7 @@ def _draw(limit: Limit, size: int, seed: int) -> np.ndarray:
 
 def spectrum(law: Spectrum, eigenvalues: Any = None, *, roots: bool = False, bins: int = 60,
              ax: Axes | None = None) -> Axes:
-    """Draw the density of a spectrum over a histogram of eigenvalues; atoms are bars of one bin's width.
+    """Draw the density of a spectrum over a histogram of eigenvalues; atoms are lines with their weights.
 
     Args:
         law: a Spectrum.
@@ -245,11 +245,9 @@ def spectrum(law: Spectrum, eigenvalues: Any = None, *, roots: bool = False, bin
         return np.sqrt(np.maximum(x, 0.0)) if roots else np.asarray(x, float)
 
     ends = place([x for part in law.support for x in part] + [x for x, _ in law.atoms])
-    values = None if eigenvalues is None else place(eigenvalues)
-    both = ends if values is None else np.concatenate([ends, values])
-    low, high = float(both.min()), float(both.max())
+    values = np.array([]) if eigenvalues is None else place(eigenvalues)
+    low, high = float(min([*ends, *values])), float(max([*ends, *values]))
     margin = 0.03 * (high - low) or 1.0
-    edges = np.linspace(low - margin, high + margin, bins + 1)
     label = "limit"
     for a, b in law.support:
         start, end = place([a, b])
@@ -257,13 +255,19 @@ def spectrum(law: Spectrum, eigenvalues: Any = None, *, roots: bool = False, bin
         x = start + (end - start) * np.sin(np.linspace(0.0, np.pi / 2, 402)[1:-1]) ** 2
         ax.plot(x, law.root_density(x) if roots else law.density(x), color="tab:red", linewidth=1.5, label=label)
         label = "_nolegend_"
+    continuous = np.ones(len(values), bool)
     for x, weight in law.atoms:
-        ax.bar(place(x), weight / (edges[1] - edges[0]), edges[1] - edges[0], fill=False, edgecolor="tab:red",
-               linewidth=1.5, label=label)
-        label = "_nolegend_"
-    if values is not None:
-        heights, _, _ = ax.hist(values, edges, density=True, color="0.75", zorder=0, label=f"{len(values)} eigenvalues")
-        ax.set_ylim(0, 1.15 * max(float(np.max(heights)), *(w / (edges[1] - edges[0]) for _, w in law.atoms), 0.0))
+        here = np.abs(values - place(x)) < 1e-6 * (high - low)
+        continuous &= ~here
+        seen = f", seen {here.mean():.3g}" if len(values) else ""
+        spot = float(place(x))
+        ax.axvline(spot, color="tab:red", linestyle=":", label=f"{weight:.3g} at {spot:.3g}{seen}")
+    edges = [float(x) for x in np.linspace(low - margin, high + margin, bins + 1)]
+    if len(values):
+        share = np.full(int(continuous.sum()), 1 / (len(values) * (edges[1] - edges[0])))
+        heights, _, _ = ax.hist(values[continuous], edges, weights=share, color="0.75", zorder=0,
+                                label=f"{len(values)} eigenvalues")
+        ax.set_ylim(0, 1.15 * float(np.max(heights)) or None)
     ax.set_xlabel("singular value" if roots else "eigenvalue")
     ax.set_ylabel("density")
     ax.legend(fontsize="small")
