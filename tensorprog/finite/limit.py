@@ -280,6 +280,9 @@ def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Lim
     e = form.exponents.get(variable, Fraction(0))
     e = Fraction(0) if e is None else e
     line = form.source.program.line_of(variable)
+    if e > 0 and limits is not None and variable in limits.env and _vanishes(limits, variable):
+        raise NotCoveredError(spell(line), f"n^({e})", "its leading term vanishes, and the theorem says nothing of the "
+                              "next one", "write the line so that the cancellation does not occur")
     if e > 0 and strict:
         raise NotCoveredError(spell(line), f"n^({e})", f"{name} grows like n^({e}), so it has no limit",
                               f"divide it by n^({e}), or limit(..., strict=False)")
@@ -290,6 +293,11 @@ def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Lim
             if method == "exact":
                 raise
     return _sampled(name, variable, e, form, tol, seed, budget)
+
+
+def _vanishes(limits: Limits, variable: str) -> bool:
+    number = None if isinstance(limits.env[variable], Unknown) else limits.z(variable).number
+    return number is not None and limits.chain.is_zero(number)
 
 
 def _sampled(name, variable, e, form, tol, seed, budget) -> Limit:
@@ -329,10 +337,6 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit:
     if any(len(node.zs) > 3 for node in nodes):
         raise NoClosedFormError(spell(limits.form.source.program.line_of(variable)), name,
                                 "it involves expectations over more than three Gaussians", "use method='sampled'")
-    if e > 0 and kind != "gaussian" and chain.is_zero(number) and not vector:
-        line = limits.form.source.program.line_of(variable)
-        raise NotCoveredError(spell(line), f"n^({e})", "its leading term vanishes, and the theorem says nothing of the "
-                              "next one", "write the line so that it does not occur")
     value, spread = (_float(chain, x) for x in (number, variance))
     error, method = (0.0, "exact") if not nodes else (_error(chain, nodes, value), "quadrature")
     closed = expression if not nodes else None

@@ -21,6 +21,7 @@ from tensorprog.program.instructions import (
     Constant,
     Data,
     Input,
+    Joint,
     MatMul,
     MatrixType,
     Moment,
@@ -45,6 +46,13 @@ class Columns:
 
     vectors: tuple[Entry, ...]
     by_rows: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Projected:
+    """A random matrix with fixed columns that only ever multiplies data: jointly Gaussian vectors, by the data."""
+
+    vectors: Mapping[tuple[Fraction, ...], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ class Scalarized:
     Attributes:
         program: the new program, frozen.
         of: the variable of the new program that a variable became; a tuple of them for a vector along a fixed axis;
-            a number where it is one.
+            a number where it is one. (Here the product with the data is a Gaussian vector, N(0, 5).)
 
     Example:
         >>> from tensorprog.program.text import parse
@@ -81,9 +89,7 @@ class Scalarized:
         >>> print(s.program)
         dim n
         dim d = 2
-        vector n U[0]
-        vector n U[1]
-        h = U[0] + 2*U[1]
+        vector n h
     """
 
     def __init__(self, program: Program, data: Mapping[str, Sequence[Fraction]] | None = None):
@@ -217,9 +223,39 @@ def _matrix(self: Scalarized, line: Input, t: MatrixType):
     along, count = (t.cols, _count(t.rows)) if by_rows else (t.rows, _count(t.cols))
     if variance.is_zero and mean.is_zero:
         return Columns((Fraction(0),) * count, by_rows)
+    data = None if by_rows or variance.is_zero else _only_data(self, line)
+    if data:
+        return _projected(self, along, mean, variance, data)
     return Columns(tuple(
         self.program.add(Input(f"{line.out}[{i}]", VectorType(along), Normal(mean, variance))) for i in range(count)
     ), by_rows)
+
+
+def _only_data(self: Scalarized, line: Input) -> dict[tuple[Fraction, ...], str] | None:
+    """Return the data that a matrix multiplies, with the name of the first product; None if it does anything else."""
+    found: dict[tuple[Fraction, ...], str] = {}
+    for use in self.source.lines:
+        if not isinstance(use, MatMul) or use.matrix != line.out:
+            continue
+        x = self.source.line_of(use.vector)
+        if use.transposed or not isinstance(x, Input) or not isinstance(x.law, Data):
+            return None
+        values = _data(self, x, x.law, _count(self.source.dim_of(x.out)))
+        if any(values):
+            found.setdefault(values, use.out)
+    return found
+
+
+def _projected(self: Scalarized, along: Dim, mean: Scale, variance: Scale, data) -> Projected:
+    """Declare the products: rows of the matrix are independent, so are their coordinates."""
+    names, points = tuple(data.values()), list(data)
+    covariance = tuple(tuple(variance * sum((a * b for a, b in zip(x, y, strict=True)), Fraction(0)) for y in points)
+                       for x in points)
+    means = tuple(mean * sum(x, Fraction(0)) for x in points)
+    for i, name in enumerate(names):
+        law = Joint(names, i, means, covariance) if len(names) > 1 else Normal(means[0], covariance[0][0])
+        self.program.add(Input(name, VectorType(along), law))
+    return Projected(dict(zip(points, names, strict=True)))
 
 
 @scalarize(MatMul)
@@ -228,6 +264,8 @@ def _matmul(self: Scalarized, line: MatMul):
     if line.transposed:
         rows, cols = cols, rows
     matrix, x = self.of[line.matrix], self.of[line.vector]
+    if isinstance(matrix, Projected):
+        return matrix.vectors.get(x) or self.combine(line.out, [], rows)
     if isinstance(matrix, Columns):
         return _columns(self, line, matrix, x, rows, cols)
     if isinstance(matrix, Update):
