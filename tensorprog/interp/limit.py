@@ -23,7 +23,7 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.atoms.diff import Diff
-from tensorprog.errors import NoClosedFormError, NotCoveredError
+from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import Scale
 from tensorprog.gauss.chain import Chain, Number, add, canonical, mul
@@ -96,7 +96,7 @@ class Limits:
         values: a rational for every unknown exponent.
         data: coordinates of generic data by name, exact rationals.
         ratios: for dimensions of growth 1, a sympy symbol or number to stand for their ratio to n.
-        budget: seconds after which no further line is begun; None: as long as it takes.
+        budget: seconds after which no further expectation is begun (NoClosedFormError); None: as long as it takes.
 
     Attributes:
         form: the normal form that was read.
@@ -134,11 +134,8 @@ class Limits:
         self._gaussian_sums: list[tuple[Any, str, ZVar]] = []
         self._ancestors: dict[str, frozenset[str]] = {}
         self._groups: dict[tuple[str, ...], list[tuple[int, ZVar]]] = {}
-        end = None if budget is None else time.monotonic() + budget
+        self.space.deadline = None if budget is None else time.monotonic() + budget
         for line in self.program.lines:
-            if end is not None and time.monotonic() > end:
-                raise NoClosedFormError(spell(line), line.out, f"its exact form takes more than {budget:g} seconds",
-                                        "take the sampled limit: method='sampled'")
             self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
             unknown = next((x for a in line.args if isinstance(x := self.env[a], Unknown)), None)
             self.env[line.out] = limit[line](self, line) if unknown is None else unknown

@@ -1,7 +1,6 @@
 """Closed forms against formulas of the literature and against quadrature, symbolically and at exact points."""
 
 import itertools
-import time
 from fractions import Fraction as F
 
 import mpmath
@@ -342,23 +341,3 @@ def test_formulas_of_the_user():
         chain = Chain()
         value = expect([0, 0], gram(GENERIC), [1, 1], [(f,), ()], chain)
         assert_close(value, chain, plane([(lambda x, f=f: x * f(x), f.kinks), (lambda x: x, ())], GENERIC, [0, 0]))
-
-
-@pytest.mark.parametrize("name, limit", [("relu", 2e-3), ("erf", 2e-3)])
-def test_pairs_are_fast(name, limit):
-    f, spent = N(name), []
-    for k in range(1, 40):
-        start = time.process_time()
-        pair((f,), (f,), F(1), F(k + 1, k), F(k, k + 3))
-        spent.append(time.process_time() - start)
-    assert np.median(spent) < 2 * limit  # the limit is for a quiet machine
-
-
-def test_moments_are_fast():
-    cov = gram([[F(i * j % 7 - 3, i + 1) for j in range(1, 7)] for i in range(1, 7)])
-    spent = []
-    for powers in ([2] * 6, [12, 0, 0, 0, 0, 0], [6, 6, 0, 0, 0, 0]):
-        start = time.process_time()
-        moment(powers, [F(0)] * 6, cov)
-        spent.append(time.process_time() - start)
-    assert max(spent) < 10e-3
