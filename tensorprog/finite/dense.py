@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import Any
 
 import numpy as np
 
 from tensorprog.finite.arrays import Arrays
 from tensorprog.finite.draws import Draws
+
+#: Memory of matrices no longer in use, and how many bytes of it are held at most. The system clears fresh pages when
+#: they are first touched, which takes a good part of the time of drawing what goes there.
+_SPARE: list[np.ndarray] = []
+_MOST_SPARE = 1 << 28
+
+
+def _memory(shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    """Return an array whose entries are still to be written."""
+    for i, array in enumerate(_SPARE):
+        if (array.shape, array.dtype) == (shape, dtype):
+            return _SPARE.pop(i)
+    return np.empty(shape, dtype)
+
+
+def _release(array: np.ndarray) -> None:
+    """Keep an array's memory for the next run, instead of what was kept longest."""
+    _SPARE.append(array)
+    while sum(a.nbytes for a in _SPARE) > _MOST_SPARE:
+        del _SPARE[0]
 
 
 class DrawnGaussian:
@@ -63,7 +84,10 @@ class DrawnGaussian:
                     (first + len(body), part[part.size - tail :], block[:, :tail])]
             return [(row, (x * entries).sum(axis=1)) for row, entries, x in ends if entries.size]
 
-        entries, cuts = self._draws.visit(self._name, self._shape, multiply, store=not self._once)
+        out_of_use = None if self._once or self._draws.keeps else _memory(self._shape, self._draws.dtype)
+        entries, cuts = self._draws.visit(self._name, self._shape, multiply, out_of_use)
+        if out_of_use is not None:
+            weakref.finalize(self, _release, out_of_use)
         for row, share in (cut for part in cuts for cut in part):
             out[:, row] += share
         self._entries = entries

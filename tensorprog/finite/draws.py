@@ -134,25 +134,29 @@ class Draws:
             return self._cache[name, shape]
         return self._keep(name, self.fresh(shape, name_key(name)))
 
-    def visit(self, name: str, shape: tuple[int, ...], use: Callable[[int, np.ndarray], Any], *,
-              store: bool = True) -> tuple[np.ndarray | None, list]:
+    @property
+    def keeps(self) -> bool:
+        """Whether arrays are kept for others."""
+        return self._cache is not None
+
+    def visit(self, name: str, shape: tuple[int, ...], use: Callable[[int, np.ndarray], Any],
+              out: np.ndarray | None = None) -> tuple[np.ndarray | None, list]:
         """Return ``normal(name, shape)`` and ``use(start, part)`` of its blocks, flat, each used where it was drawn.
 
-        Without ``store``, and if nothing is kept for others, the blocks are gone when they have been used; then the
-        array is None.
+        The array is drawn into ``out``; if it is not given and nothing is kept for others, the blocks are gone when
+        they have been used, and the array is None.
         """
         size, known = math.prod(shape), (self._cache or {}).get((name, shape))
-        if known is not None:
-            flat = known.reshape(-1)
-            return known, _by_blocks(size, lambda i, here: use(here.start, flat[here]))
-        out = np.empty(size, self.dtype) if store or self._cache is not None else None
+        if known is not None or self.keeps:
+            out = np.empty(shape, self.dtype) if known is None else known
+        flat = None if out is None else out.reshape(-1)
 
         def work(i: int, here: slice):
-            part = np.empty(here.stop - here.start, self.dtype) if out is None else out[here]
-            return use(here.start, _draw(part, self.entropy, (*name_key(name), i)))
+            part = np.empty(here.stop - here.start, self.dtype) if flat is None else flat[here]
+            return use(here.start, part if known is not None else _draw(part, self.entropy, (*name_key(name), i)))
 
         results = _by_blocks(size, work)
-        return None if out is None else self._keep(name, out.reshape(shape)), results
+        return None if out is None else self._keep(name, out), results
 
     def _keep(self, name: str, out: np.ndarray) -> np.ndarray:
         if self._cache is not None:

@@ -10,6 +10,7 @@ import pytest
 
 from tensorprog.errors import MissingExtraError, NotCoveredError, ProgramError, RunError
 from tensorprog.exponents.scale import Scale
+from tensorprog.finite import dense
 from tensorprog.finite import draws as draws_module
 from tensorprog.finite.arrays import Arrays
 from tensorprog.finite.dense import DrawnGaussian
@@ -184,6 +185,23 @@ def test_a_matrix_used_once_takes_no_memory():
     run(w.program, 3000, 0, method="dense")
     assert peak < 20e6 < 72e6 <= tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+
+
+def test_memory_of_matrices_is_used_again(monkeypatch):
+    monkeypatch.setattr(dense, "_SPARE", [])
+    monkeypatch.setattr(dense, "_MOST_SPARE", 2 * 8 * 1200**2)
+    program, values = mlp(depth=3, batch=2, steps=1), mup()
+    first = run(program, 1200, 0, values=values, method="dense")
+    held = {id(array) for array in dense._SPARE}
+    assert len(held) == 2, "W1 and W2"
+    run(program, 1200, 1, values=values, method="dense")
+    assert run(program, 1200, 0, values=values, method="dense").sizes == first.sizes
+    assert {id(array) for array in dense._SPARE} == held
+    run(program, 1100, 0, values=values, method="dense")
+    assert [array.shape for array in dense._SPARE] == [(1100, 1100)] * 2, "no more than the limit"
+    draws = Draws(1200, 0)
+    run(program, 1200, 0, values=values, method="dense", draws=draws)
+    assert all(array.shape == (1100, 1100) for array in dense._SPARE), "shared draws stay with their owner"
 
 
 def test_overflow_on_other_threads_is_no_warning():
