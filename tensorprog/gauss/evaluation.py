@@ -185,7 +185,21 @@ def _roots(edge, z, mean, variance, dps: int):
     sign = np.sign(values(x))
     precise = sympy.lambdify([z], edge, modules="mpmath")
     at = np.flatnonzero(np.isfinite(sign[1:]) & np.isfinite(sign[:-1]) & (sign[1:] != sign[:-1]) & (sign[:-1] != 0))
-    return [mpmath.findroot(precise, (x[i], x[i + 1]), solver="anderson", tol=mpmath.mpf(10) ** (-2 * dps + 10))
-            if sign[i + 1] else mpmath.mpf(x[i + 1]) for i in at[:_MANY]]
+    return [_root(precise, x[i], x[i + 1], dps) if sign[i + 1] else mpmath.mpf(x[i + 1]) for i in at[:_MANY]]
+
+
+def _root(fn, low: float, high: float, dps: int):
+    """Return the zero between two points of different sign, multiple ones included."""
+    import mpmath
+
+    try:
+        return mpmath.findroot(fn, (low, high), solver="anderson", tol=mpmath.mpf(10) ** (-2 * dps + 10))
+    except ValueError:  # of a multiple root: halving finds it all the same
+        a, b = mpmath.mpf(low), mpmath.mpf(high)
+        below = fn(a) < 0
+        for _ in range(4 * dps):
+            middle = (a + b) / 2
+            a, b = (middle, b) if (fn(middle) < 0) == below else (a, middle)
+        return (a + b) / 2
 
 
