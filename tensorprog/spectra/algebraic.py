@@ -175,14 +175,28 @@ def equation(moments: Sequence[Fraction]) -> Equation | None:
         # times a power of t that makes them power series
         low = max(i - j for i, j in shape)
         columns = [[Fraction(0)] * (low - i + j) + powers[j] for i, j in shape]
-        known = min(len(c) for c in columns)
-        columns = [c[:known] for c in columns]
-        if _nullity(columns) == 0:
+        known, cut = _cut(columns, shape)
+        if _nullity(cut) == 0:
             continue
-        found = _nullspace(columns)
-        if len(found) == 1:
+        found = _nullspace(cut)
+        if len(found) == 1 and _holds(columns, shape, found[0]):
             return _equation(dict(zip(shape, found[0], strict=True)), known - len(columns) + 1)
     return None
+
+
+def _cut(columns: Sequence[list[Fraction]], shape: Sequence[tuple[int, int]]) -> tuple[int, list[list[Fraction]]]:
+    """Return series to the order up to which all are known, and that order; those of z^i alone are known to all."""
+    known = min(len(c) for c, (_, j) in zip(columns, shape, strict=True) if j)
+    return known, [(c + [Fraction(0)] * known)[:known] for c in columns]
+
+
+def _holds(columns: Sequence[list[Fraction]], shape: Sequence[tuple[int, int]], vector: Sequence[Fraction]) -> bool:
+    """Return whether a solution uses S and holds to the order to which its own terms are known: to the last moment."""
+    used = [k for k, c in enumerate(vector) if c]
+    if not any(shape[k][1] for k in used):
+        return False
+    _, cut = _cut([columns[k] for k in used], [shape[k] for k in used])
+    return not any(sum(vector[k] * c[row] for k, c in zip(used, cut, strict=True)) for row in range(len(cut[0])))
 
 
 def _shapes(size: int) -> list[list[tuple[int, int]]]:

@@ -24,9 +24,11 @@ METHODS = ("atoms", "algebraic", "tail", "quadrature")
 #: A spectrum by an equation must give back its moments to this relative accuracy, or rounding has spoiled it.
 _CONSISTENT = 1e-6
 #: Coefficients settle if they are foretold to this part of the interval's length.
-_UNSETTLED = 0.02
+_UNSETTLED = 1e-3
 #: Nodes of the cdf's table on an interval, and the end of their range: exp(-pi sinh 4.4) = 1e-56.
-_NODES, _END = 501, 4.4
+_NODES, _END = 801, 4.4
+#: What interpolation in that table costs.
+_TABLE = 1e-8
 #: Lighter atoms outside the interval are artefacts of a truncated continued fraction.
 _LIGHT = 1e-7
 
@@ -273,7 +275,7 @@ def _by_equation(moments: tuple, found: Jacobi, numbers: Sequence[Fraction]) -> 
     result, means = _with_tables(result)
     wanted = np.array([1.0, *(float(numbers[k]) for k in (1, 2))])
     error = np.abs(means - wanted).max() / max(1.0, np.abs(wanted).max())
-    return replace(result, error=float(max(error, 1e-12))) if error < _CONSISTENT else None
+    return replace(result, error=float(max(error, _TABLE))) if error < _CONSISTENT else None
 
 
 def _by_tail(moments: tuple, found: Jacobi) -> Spectrum | str:
@@ -295,7 +297,7 @@ def _by_tail(moments: tuple, found: Jacobi) -> Spectrum | str:
         low, high = min(full.support[0][0], less.support[0][0]), max(full.support[0][1], less.support[0][1])
         x = low + (high - low) * np.sin(np.linspace(0.01, np.pi / 2 - 0.01, 201)) ** 2
         errors.append(float(np.abs(full.cdf(x) - less.cdf(x)).max()))
-    return replace(full, error=max(1e-12, abs(full.error), *errors))
+    return replace(full, error=max(_TABLE, abs(full.error), *errors))
 
 
 def _continued(moments: tuple, found: Jacobi, rule: Tail) -> Spectrum | str:

@@ -328,7 +328,7 @@ def eigenvalues(matrix: Matrix | LinearMap, order: int = 16, *, values: Values |
         >>> n = p.dim("n")
         >>> W = p.matrix("W", n, n, variance=n**-1 / 2)
         >>> print(eigenvalues(W + W.T, 8))
-        spectrum on [-2, 2] (algebraic; error of the cdf 1e-12)
+        spectrum on [-2, 2] (algebraic; error of the cdf 1e-08)
 
     Source: yang2020matrix.
     """
