@@ -46,6 +46,18 @@ class Equation:
     def __str__(self) -> str:
         return f"{self.expression()[0]} = 0"
 
+    def factors(self) -> list[Equation]:
+        """Return the equations of the irreducible factors in which S occurs."""
+        import sympy
+
+        poly, z, s = self.expression()
+        found = []
+        for factor, _ in sympy.factor_list(poly, z, s)[1]:
+            terms = {place: Fraction(int(c)) for place, c in sympy.Poly(factor, z, s).terms()}
+            if any(j for _, j in terms):
+                found.append(_equation(terms, self.surplus))
+        return found
+
     @cached_property
     def _columns(self) -> list[np.ndarray]:
         """The coefficients of the powers of S, polynomials in z (lowest power first)."""
@@ -167,36 +179,39 @@ def equation(moments: Sequence[Fraction]) -> Equation | None:
 
     Source: bostan2010complete (guessing algebraic equations from series).
     """
-    m = [Fraction(x) for x in moments]
-    powers: list[list[Fraction]] = [[Fraction(1)] + [Fraction(0)] * (len(m) - 1)]
-    for shape in _shapes(len(m)):
-        while len(powers) <= max(j for _, j in shape):
-            powers.append(_product(powers[-1], m))
-        # times a power of t that makes them power series
-        low = max(i - j for i, j in shape)
-        columns = [[Fraction(0)] * (low - i + j) + powers[j] for i, j in shape]
-        known, cut = _cut(columns, shape)
-        if _nullity(cut) == 0:
+    series = _Powers([Fraction(x) for x in moments])
+    for shape in _shapes(len(moments)):
+        known, columns = series.columns(shape)
+        if _nullity(columns) == 0:
             continue
-        found = _nullspace(cut)
-        if len(found) == 1 and _holds(columns, shape, found[0]):
-            return _equation(dict(zip(shape, found[0], strict=True)), known - len(columns) + 1)
+        found = _nullspace(columns)
+        if len(found) == 1:
+            whole = _equation(dict(zip(shape, found[0], strict=True)), known - len(columns) + 1)
+            # times a factor that is small at infinity, a wrong equation would pass
+            return next((e for e in whole.factors() if series.satisfy(e)), None)
     return None
 
 
-def _cut(columns: Sequence[list[Fraction]], shape: Sequence[tuple[int, int]]) -> tuple[int, list[list[Fraction]]]:
-    """Return series to the order up to which all are known, and that order; those of z^i alone are known to all."""
-    known = min(len(c) for c, (_, j) in zip(columns, shape, strict=True) if j)
-    return known, [(c + [Fraction(0)] * known)[:known] for c in columns]
+class _Powers:
+    """Powers of the generating function m(t) = z S, t = 1/z, as far as the moments tell."""
 
+    def __init__(self, moments: list[Fraction]):
+        self.powers = [[Fraction(1)] + [Fraction(0)] * (len(moments) - 1), moments]
 
-def _holds(columns: Sequence[list[Fraction]], shape: Sequence[tuple[int, int]], vector: Sequence[Fraction]) -> bool:
-    """Return whether a solution uses S and holds to the order to which its own terms are known: to the last moment."""
-    used = [k for k, c in enumerate(vector) if c]
-    if not any(shape[k][1] for k in used):
-        return False
-    _, cut = _cut([columns[k] for k in used], [shape[k] for k in used])
-    return not any(sum(vector[k] * c[row] for k, c in zip(used, cut, strict=True)) for row in range(len(cut[0])))
+    def columns(self, shape: Sequence[tuple[int, int]]) -> tuple[int, list[list[Fraction]]]:
+        """Return the monomials z^i S^j, times one power of t, as series up to the order to which all are known."""
+        while len(self.powers) <= max(j for _, j in shape):
+            self.powers.append(_product(self.powers[-1], self.powers[1]))
+        low = max(i - j for i, j in shape)
+        columns = [[Fraction(0)] * (low - i + j) + self.powers[j] for i, j in shape]
+        known = min(len(c) for c, (_, j) in zip(columns, shape, strict=True) if j)
+        return known, [(c + [Fraction(0)] * known)[:known] for c in columns]  # z^i alone is known to all orders
+
+    def satisfy(self, law: Equation) -> bool:
+        """Return whether the moments satisfy an equation, to the last one."""
+        terms = {(i, j): c for i, row in enumerate(law.coefficients) for j, c in enumerate(row) if c}
+        known, columns = self.columns(list(terms))
+        return not any(sum(c * x[row] for c, x in zip(terms.values(), columns, strict=True)) for row in range(known))
 
 
 def _shapes(size: int) -> list[list[tuple[int, int]]]:
