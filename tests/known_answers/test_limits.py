@@ -38,7 +38,8 @@ def limits(text, names, **options):
 
 def written(program) -> str:
     lines = ["dim n", *(f"matrix {m} : n x n ~ N(0, 1/n)" for m in program["matrices"])]
-    lines += [f"vector {x} : n = 1" if law == "ones" else f"vector {x} : n ~ {law}" for x, law in program["init"].items()]
+    laws = {x: "= 1" if law == "ones" else f"~ {law}" for x, law in program["init"].items()}
+    lines += [f"vector {x} : n {law}" for x, law in laws.items()]
     lines += [f"scalar {s} = {v}" for s, v in program["scalars"].items()]
     for name, kind, *what in program["code"]:
         lines.append(f"{name} = " + (f"{what[0]} @ {what[1]}" if kind == "MatMul" else
@@ -214,7 +215,7 @@ def test_feature_learning_of_linear_networks_in_rationals(depth, eta, exact):
 
 
 def test_decoupled_backpropagation_is_another_limit():
-    """An independent copy of W^T in the backward pass (the gradient-independence assumption): f_1 = 2 eta, not 3 eta."""
+    """An independent copy of W^T in the backward pass, as gradient independence has it: f_1 = 2 eta, not 3 eta."""
     text = """
 dim n
 vector U : n
