@@ -1,0 +1,354 @@
+"""Coordinates of vectors in the limit, as polynomials in what they depend on, and their expectations for two inputs.
+
+A coordinate of a vector of a network is, in the limit, a polynomial in atoms: coordinates of initial vectors, of
+products ``W x`` (Gaussian; families of different matrices are independent), and functions of those. Everything is
+said for one input; expectations take one factor from the row's input, one from the column's (or both from one).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from tensorprog.errors import NotCoveredError
+from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Graph, Node
+
+ZERO = Fraction(0)
+#: What stands in front of a monomial: its power of n, and numbers of the input.
+Head = tuple[Fraction, tuple[Node, ...]]
+
+
+@dataclass(eq=False, slots=True)
+class Atom:
+    """A coordinate that a polynomial is written in.
+
+    Args:
+        number: its place; what it depends on comes before.
+        kind: "source" (an initial vector), "product" (a matrix times a vector), "function", or "sum" (a line's name).
+        line: where it is from.
+        reach: the matrices and initial vectors that it depends on.
+        value: of an atom that is not random, its value; it may still be trained.
+        inside: of a product the vector it is of, of a function the argument, of a sum its terms.
+        fn: the function.
+        form: of a Gaussian sum and of a function's argument: its Gaussian part, linear in Gaussian atoms.
+        gain: of a product: by what the covariance of the vectors is multiplied.
+        family: of a product: its matrix. law: of an initial vector: its law.
+    """
+
+    number: int
+    kind: str
+    line: str
+    reach: frozenset[str]
+    value: Node | None = None
+    inside: Any = None
+    fn: Any = None
+    form: tuple[tuple[float, tuple[Node, ...], Atom], ...] | None = None
+    gain: float = 0.0
+    power: Fraction = ZERO
+    family: Any = None
+    law: Any = None
+
+    @property
+    def gaussian(self) -> bool:
+        """Whether it is Gaussian and random."""
+        return self.value is None and (self.kind in ("source", "product") or self.kind == "sum" and bool(self.form))
+
+
+Powers = tuple[tuple[Atom, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Z:
+    """A polynomial: ``sum coef n^e * numbers * atoms``; ``wide`` unless it is along a fixed axis (a readout)."""
+
+    terms: Mapping[tuple[Fraction, tuple[Node, ...], Powers], float]
+    wide: bool = True
+    reach: frozenset[str] = field(default=frozenset(), compare=False)
+
+    @staticmethod
+    def of(terms: Iterable[tuple[float, Fraction, Sequence[Node], Sequence[Atom]]], wide: bool = True) -> Z:
+        """Collect terms (coefficient, power of n, numbers, atoms)."""
+        out: dict = {}
+        for coef, e, numbers, atoms in terms:
+            counted: dict[Atom, int] = {}
+            for a in atoms:
+                counted[a] = counted.get(a, 0) + 1
+            kept = []
+            for f in numbers:
+                if f.op == "constant":
+                    coef *= f.data
+                else:
+                    kept.append(f)
+            key = (e, tuple(sorted(kept, key=lambda f: f.number)),
+                   tuple(sorted(counted.items(), key=lambda p: p[0].number)))
+            c = out.get(key, 0.0) + coef
+            out[key] = c if abs(c) > 1e-14 * abs(coef) else 0.0
+        kept_terms = {k: c for k, c in out.items() if c}
+        return Z(kept_terms, wide, frozenset().union(*(a.reach for _, _, p in kept_terms for a, _ in p)))
+
+    @property
+    def key(self) -> tuple:
+        """What tells it from others."""
+        return tuple((e, tuple(f.number for f in fs), tuple((a.number, p) for a, p in atoms), c)
+                     for (e, fs, atoms), c in self.terms.items())
+
+    def listed(self) -> list[tuple[float, Fraction, tuple[Node, ...], list[Atom]]]:
+        """Return the terms, atoms repeated according to their powers."""
+        return [(c, e, fs, [a for a, p in atoms for _ in range(p)]) for (e, fs, atoms), c in self.terms.items()]
+
+    @property
+    def size(self) -> Fraction:
+        """The power of n that it is; that of its largest term if it is zero."""
+        live = [e for (e, _, atoms) in self.terms if not any(_nil(a) for a, _ in atoms)]
+        return max(live or [e for e, _, _ in self.terms], default=ZERO)
+
+    @property
+    def alone(self) -> Atom | None:
+        """The atom that it is, if it is one."""
+        if len(self.terms) == 1:
+            ((e, fs, atoms), c), = self.terms.items()
+            if e == 0 and not fs and c == 1.0 and len(atoms) == 1 and atoms[0][1] == 1:
+                return atoms[0][0]
+        return None
+
+
+def _nil(a: Atom) -> bool:
+    return a.value is not None and a.value.is_zero
+
+
+class Deeper(Exception):
+    """An expectation that needs too many others first; ``again`` computes what is missing."""
+
+    def __init__(self, again: Callable):
+        super().__init__()
+        self.again = again
+
+
+class Expectations:
+    """Expectations and covariances, each computed once."""
+
+    #: How many layers are recursed into before starting from below.
+    DEPTH = 25
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.known: dict[tuple, Any] = {}
+        self.depth = 0
+
+    def settle(self, compute: Callable[[], Any]) -> Any:
+        """Return ``compute()``, layer by layer where the recursion is deep."""
+        stack = [compute]
+        while True:
+            try:
+                found = stack[-1]()
+            except Deeper as deeper:
+                stack.append(deeper.again)
+                continue
+            stack.pop()
+            if not stack:
+                return found
+
+    def recall(self, key: tuple, compute: Callable[[], Any]) -> Any:
+        """Return what is known under the key, computing it first if need be."""
+        if key in self.known:
+            return self.known[key]
+        if self.depth >= self.DEPTH:
+            raise Deeper(lambda: self.recall(key, compute))
+        self.depth += 1
+        try:
+            found = self.known[key] = compute()
+        finally:
+            self.depth -= 1
+        return found
+
+    # ------------------------------------------------------------------------------------ covariances
+
+    def covariance(self, a: Atom, b: Atom, pair: bool) -> Node:
+        """Return the covariance of two Gaussian atoms, a at the row's input and b at the column's."""
+        if not a.reach & b.reach:
+            return self.graph.constant(0.0)
+        if not pair and b.number < a.number:
+            a, b = b, a
+        return self.recall(("cov", a.number, b.number, pair), lambda: self._covariance(a, b, pair))
+
+    def _covariance(self, a: Atom, b: Atom, pair: bool) -> Node:
+        if a.kind == "sum" or b.kind == "sum":
+            if a.number >= b.number:
+                return self._linear([(c, fs, x, b) for c, fs, x in a.form or ()], ROW, pair)
+            return self._linear([(c, fs, a, x) for c, fs, x in b.form or ()], COL, pair)
+        if a.kind != b.kind or a.family != b.family:
+            return self.graph.constant(0.0)
+        if a.kind == "source":
+            return self.graph.constant(a.law(b))
+        return self.graph.total([(a.gain, ((self.inner(a.inside, b.inside, pair), BOTH if pair else ROW),))], pair=pair)
+
+    def _linear(self, parts, side: int, pair: bool) -> Node:
+        terms = []
+        for c, fs, x, y in parts:
+            inner = self.covariance(x, y, pair)
+            terms.append((c, (*((f, side) for f in fs), (inner, BOTH if pair else ROW))))
+        return self.graph.total(terms, pair=pair)
+
+    def inner(self, x: Any, y: Any, pair: bool) -> Node:
+        """Return what two vectors' coordinates have in common: the sum of products along a fixed axis, else the mean
+        at the leading order."""
+        if isinstance(x, Node):
+            return self.graph.gram(x, y, pair=pair) if isinstance(y, Node) else self.graph.constant(0.0)
+        if isinstance(y, Node):
+            return self.graph.constant(0.0)
+        return self.expectation(x, y, pair).get(x.size + y.size, self.graph.constant(0.0))
+
+    # ------------------------------------------------------------------------------------ expectations
+
+    def expectation(self, x: Z, y: Z, pair: bool) -> dict[Fraction, Node]:
+        """Return ``E x y`` by powers of n, x at the row's input and y at the column's (or both at one)."""
+        by_power: dict[Fraction, list] = {}
+        for c, e, fs, atoms in x.listed():
+            for d, g, hs, others in y.listed():
+                mean = self.mean([*((a, ROW) for a in atoms), *((b, COL) for b in others)], pair)
+                heads = (*((f, ROW) for f in fs), *((h, COL) for h in hs))
+                by_power.setdefault(e + g, []).append((c * d, (*heads, *mean)))
+        found = {e: self.graph.total(terms, pair=pair) for e, terms in by_power.items()}
+        return {e: node for e, node in found.items() if not node.is_zero}
+
+    def average(self, factors: Sequence[Z]) -> dict[Fraction, Node]:
+        """Return the expectation of a product at one input, by powers of n."""
+        product: list[tuple[float, Fraction, tuple[Node, ...], list[Atom]]] = [(1.0, ZERO, (), [])]
+        for z in factors:
+            product = [(c * d, e + g, (*fs, *hs), [*atoms, *others])
+                       for c, e, fs, atoms in product for d, g, hs, others in z.listed()]
+        by_power: dict[Fraction, list] = {}
+        for c, e, fs, atoms in product:
+            mean = self.mean([(a, ROW) for a in atoms], False)
+            by_power.setdefault(e, []).append((c, (*((f, ROW) for f in fs), *mean)))
+        found = {e: self.graph.total(terms, pair=False) for e, terms in by_power.items()}
+        return {e: node for e, node in found.items() if not node.is_zero}
+
+    def mean(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
+        """Return the expectation of a product of atoms as a product of nodes."""
+        out: list[Factor] = []
+        random: list[tuple[Any, Any, int, Atom]] = []
+        for i, (a, side) in enumerate(factors):
+            if a.value is not None:
+                out.append((a.value, side))
+            elif a.kind == "function":
+                random.append((a.fn, a.form, side, a))
+            elif a.gaussian:
+                random.append((None, ((1.0, (), a),), side, a))
+            else:  # a sum that is not Gaussian: term by term
+                return [*out, self._expanded(random, a, side, factors[i + 1:], pair)]
+        while random:
+            cluster, rest = self._cluster(random, pair)
+            out.append(self._cluster_mean(cluster, pair))
+            if out[-1][0].is_zero:
+                return [out[-1]]
+            random = rest
+        return out
+
+    def _expanded(self, before, a: Atom, side: int, after, pair: bool) -> Factor:
+        others = [*((b, s) for _, _, s, b in before), *after]
+        if len(others) == 1 and others[0][1] != side or not others:  # one sum (with another): known by its number
+            b = others[0][0] if others else None
+            if b is not None and not a.reach & b.reach:
+                means = [self._expand(x, [], s, pair) for x, s in ((a, side), others[0])]
+                return self.graph.total([(1.0, tuple(means))], pair=pair), BOTH if pair else ROW
+            key = ("sum", a.number, -1 if b is None else b.number, side, pair)
+            return self.recall(key, lambda: self._expand(a, others, side, pair))
+        return self._expand(a, others, side, pair)
+
+    def _expand(self, a: Atom, others, side: int, pair: bool) -> Factor:
+        if others and others[0][0].kind == "sum" and not others[0][0].gaussian and others[0][0].number > a.number:
+            (b, t), *rest = others  # the later one first: what came before it is known
+            a, side, others = b, t, [(a, side), *rest]
+        if a.kind != "sum" or a.gaussian:
+            mean = self.mean([(a, side), *others], pair)
+            return self.graph.total([(1.0, tuple(mean))], pair=pair), self._place([(a, side), *others], pair)
+        terms = []
+        for c, e, fs, atoms in a.inside.listed():
+            if e == 0:
+                mean = self.mean([*((x, side) for x in atoms), *others], pair)
+                terms.append((c, (*((f, side) for f in fs), *mean)))
+        sides = {side, *(s for _, s in others)}
+        both = pair and len(sides) > 1
+        return self.graph.total(terms, pair=both), BOTH if both else side if pair else ROW
+
+    def _place(self, factors, pair: bool) -> int:
+        sides = {s for _, s in factors}
+        return (BOTH if len(sides) > 1 else sides.pop()) if pair else ROW
+
+    def _common(self, f, g, pair: bool) -> Node:
+        """Return the covariance of two factors' arguments."""
+        (_, form, s, _), (_, other, t, _) = f, g
+        if s > t:
+            form, other, s, t = other, form, t, s
+        both = pair and s != t
+        if len(form) == len(other) == 1 and form[0][:2] == other[0][:2] == (1.0, ()):
+            return self.covariance(form[0][2], other[0][2], both)
+        terms = []
+        for c, fs, a in form:
+            for d, hs, b in other:
+                inner = self.covariance(a, b, both)
+                if not inner.is_zero:
+                    heads = (*((h, s if both else ROW) for h in fs), *((h, t if both else ROW) for h in hs))
+                    terms.append((c * d, (*heads, (inner, BOTH if both else ROW))))
+        return self.graph.total(terms, pair=both)
+
+    def _cluster(self, random: list, pair: bool) -> tuple[list, list]:
+        cluster, rest = [random[0]], list(random[1:])
+        grown = True
+        while grown:
+            grown = False
+            for f in list(rest):
+                if any(not self._common(g, f, pair).is_zero for g in cluster):
+                    cluster.append(f)
+                    rest.remove(f)
+                    grown = True
+        return cluster, rest
+
+    def _cluster_mean(self, cluster: list, pair: bool) -> Factor:
+        """Return the expectation of a product of dependent factors ``phi(form)`` (None: the form itself)."""
+        graph = self.graph
+        sides = {s for _, _, s, _ in cluster}
+        both = pair and len(sides) > 1
+        place = BOTH if both else min(sides) if pair else ROW
+        plain = next((f for f in cluster if f[0] is None), None)
+        if len(cluster) == 1:
+            phi, _, _, _ = cluster[0]
+            if phi is None:
+                return graph.constant(0.0), place
+            return graph.average(phi, self._common(cluster[0], cluster[0], False)), place
+        if len(cluster) == 2 and plain is None:
+            f, g = sorted(cluster, key=lambda f: f[2])
+            q1, q2 = (self._common(x, x, False) for x in (f, g))
+            return graph.dual(f[0], g[0], q1, q2, self._common(f, g, pair), pair=both), place
+        if plain is None:
+            names = " ".join(f"{f[0].name}(.)" for f in cluster)
+            raise NotCoveredError(cluster[0][3].line, names, "an expectation over more than two functions of dependent "
+                                  "Gaussians has no kernel formula", "take program.limit, which integrates or samples")
+        # integration by parts: E g F = sum_k cov(g, l_k) E dF/dl_k
+        rest = list(cluster)
+        rest.remove(plain)
+        terms = []
+        for i, f in enumerate(rest):
+            common = self._common(plain, f, pair)
+            if common.is_zero:
+                continue
+            where = BOTH if pair and plain[2] != f[2] else f[2] if pair else ROW
+            others = rest[:i] + rest[i + 1:]
+            if f[0] is not None:
+                if getattr(f[0], "jumps", ()):
+                    raise NotCoveredError(f[3].line, f[0].name, "a product with a function that jumps has no kernel "
+                                          "formula", "take program.limit, or a continuous function")
+                slope = f[0].partial(0)
+                if slope is None:
+                    continue
+                others = [*others[:i], (slope, f[1], f[2], f[3]), *others[i:]]
+            means: list[Factor] = [(common, where)]
+            left = others
+            while left:
+                group, left = self._cluster(left, pair)
+                means.append(self._cluster_mean(group, pair))
+            terms.append((1.0, tuple(means)))
+        return graph.total(terms, pair=both), place

@@ -1,0 +1,311 @@
+"""Kernels of infinitely wide networks as array functions: the NNGP kernel and the neural tangent kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Literal
+
+import numpy as np
+
+from tensorprog.errors import NotCoveredError, ProgramError
+from tensorprog.kernels import chain
+from tensorprog.kernels.chain import Chain
+from tensorprog.kernels.covariance import Covariances, Number
+from tensorprog.kernels.expectations import Atom, Z
+from tensorprog.kernels.plan import Node, reachable, values
+from tensorprog.kernels.tiles import Schedule, fill
+from tensorprog.program.instructions import VectorType
+from tensorprog.program.program import Program, spell
+
+Kind = Literal["nngp", "ntk"]
+Progress = Callable[[int, int], object]
+
+
+def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kernel:
+    r"""Return the covariance ``K(x, x') = lim E f(x) f(x')`` of a network's output at initialization.
+
+    The output is a Gaussian process in the limit, independent and alike for every coordinate of an output along a
+    fixed axis; of a vector along a width it is the covariance of a coordinate.
+
+    Args:
+        network: a forward program with data inputs and an output.
+        parametrization: a name ("ntp", "sp", "mup", ...), a record, or ``{weight: {"a": ..., "b": ..., "c": ...}}``.
+        options:
+            output: the variable to take instead of the network's outputs, or several of them.
+            inputs: the data inputs that differ between inputs, in the order in which X holds them.
+            variances: what stands before the power of n in a weight's variance, by name, role or "*":
+                ``{"hidden": 2, "bias": 0.1}``. Biases start at zero unless theirs is given.
+            multipliers: m of ``W = m n^-a w``, likewise.
+            rates: the learning rate's factor, likewise (NTK only).
+            optimizer: whose table of a parametrization counts, "sgd" by default.
+
+    Returns:
+        A Kernel, order n^0.
+
+    Raises:
+        NotCoveredError: a line has no kernel formula, or the limit diverges.
+        ProgramError: the network has no output or no data, or an option names no weight.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> k = nngp(tp.nets.mlp(depth=1, activation="relu", d_in=2), variances={"input": 0.5})
+        >>> k(np.array([[1.0, 1.0], [1.0, -1.0]])).round(6)
+        array([[0.5     , 0.159155],
+               [0.159155, 0.5     ]])
+
+    Source: lee2018deep, matthews2018gaussian, yang2019wide.
+    """
+    return Kernel("nngp", network, parametrization, **options)
+
+
+def ntk(network: Program, parametrization: Any = "ntp", **options: Any) -> Kernel:
+    r"""Return ``Theta(x, x') = lim sum_w n^-c <df(x)/dw, df(x')/dw>``, the kernel of gradient descent on f.
+
+    Weights are ``W = m n^-a w`` with learning rate ``rate n^-c`` for w: a standard deviation given by ``variances``
+    is one of w (it does not enter the gradient), one given by ``multipliers`` multiplies w (its square enters). What a
+    parametrization does not train in the limit (input weights under "sp" with rate 1/n) adds nothing.
+
+    Args and errors as in ``nngp``; moreover:
+
+    Raises:
+        NotCoveredError: the kernel grows with n; or the output is not a readout by a matrix used nowhere else, so that
+            products with transposes depend on the forward pass.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> k = ntk(tp.nets.mlp(depth=1, activation="relu", d_in=1))  # E relu(g)^2 + E v^2 E step(g) x^2
+        >>> k(np.array([[1.0], [2.0]])).round(12)
+        array([[1., 2.],
+               [2., 4.]])
+
+    Source: jacot2018neural, yang2020tp2.
+    """
+    return Kernel("ntk", network, parametrization, **options)
+
+
+class Kernel:
+    """The NNGP or tangent kernel of a network, a function of arrays of inputs; made by ``nngp`` and ``ntk``.
+
+    Attributes:
+        kind: "nngp" or "ntk".
+        method: "closed form" if every dual activation is, else "quadrature" (1e-8).
+        inputs: the data inputs, in the order in which X holds them.
+        outputs: the variables it is the kernel of.
+
+    Example:
+        >>> import tensorprog as tp
+        >>> k = ntk(tp.nets.mlp(activation="erf"))
+        >>> k
+        <Kernel: ntk of f, inputs xi, closed form>
+        >>> X = np.eye(3)
+        >>> k(X).shape, k(X, X[:2]).shape, bool(np.all(k.diagonal(X) == np.diag(k(X))))
+        ((3, 3), (3, 2), True)
+    """
+
+    def __init__(self, kind: Kind, network: Program, parametrization: Any = "ntp", *,
+                 output: Any = None, inputs: Sequence[str] | None = None, optimizer: str = "sgd",
+                 variances: Mapping[str, float] | None = None, multipliers: Mapping[str, float] | None = None,
+                 rates: Mapping[str, float] | None = None):
+        from tensorprog.atoms.optimizers import optimizer as record
+        from tensorprog.scaling.assign import assign
+
+        exponents = assign(network, parametrization, record(optimizer)) if network.params or network.unknowns else {}
+        self.kind, self.network = kind, network
+        self.outputs = _outputs(network, output)
+        self.covariances = Covariances(network, exponents, inputs=inputs, variances=variances,
+                                       multipliers=multipliers, rates=rates)
+        self.inputs = self.covariances.inputs
+        if not self.inputs:
+            raise ProgramError("inputs", (), "a kernel compares inputs, and the network has none", "add: input xi : d")
+        pairs = [(a, b) for i, a in enumerate(self.outputs) for b in self.outputs[i:]]
+        self._roots = {names: self._root(*names, False) for names in pairs}
+        self._schedules: dict[tuple[str, str], Schedule | Chain] = {names: self._schedule(*names) for names in pairs}
+        self.method = self._method()
+
+    def _schedule(self, a: str, b: str) -> Schedule | Chain:
+        found = chain.find(self.covariances.env[a], self.covariances.graph, self.kind == "ntk") if a == b else None
+        return found or Schedule(self._root(a, b, True))
+
+    def _root(self, a: str, b: str, pair: bool) -> Node:
+        cov = self.covariances
+        x, y = (_output(self.kind, self.network, cov, name) for name in (a, b))
+        _prepare(self.kind, cov, pair, x, y)
+        compute = cov.tangent_of if self.kind == "ntk" else cov.expectation
+        found: dict[Fraction, Node] = cov.settle(lambda: compute(x, y, pair))
+        growing = [e for e in found if e > 0]
+        if growing:
+            rate = "a learning rate that falls with n: c larger, or parametrization('sp').with_lr(1)"
+            line = spell(self.network.line_of(a))
+            raise NotCoveredError(line, f"n^({max(growing)})", f"the {self.kind} grows with n",
+                                  f"use 'ntp', or {rate}" if self.kind == "ntk" else "use 'ntp' or 'sp'")
+        return found.get(Fraction(0), cov.graph.constant(0.0))
+
+    def _method(self) -> str:
+        from tensorprog.kernels.dual import dual
+
+        roots = [*self._roots.values(), *(x.root for x in self._schedules.values() if isinstance(x, Schedule))]
+        methods = {dual(*x.data).method for x in reachable(roots) if x.op == "dual"}
+        return "quadrature" if "quadrature" in methods else "closed form"
+
+    def __repr__(self) -> str:
+        return f"<Kernel: {self.kind} of {', '.join(self.outputs)}, inputs {', '.join(self.inputs)}, {self.method}>"
+
+    def __call__(self, X1: Any, X2: Any = None, *, out: np.ndarray | None = None, workers: int | None = None,
+                 progress: Progress | None = None) -> np.ndarray:
+        """Return the kernel of all pairs.
+
+        Args:
+            X1, X2: inputs, (N, d); (N, T, d) for T data inputs; (N,) for numbers; or arrays by the input's name.
+                Without X2 it is X1, and the result is exactly symmetric.
+            out: where to write, such as a memory map; of the result's shape and of the type to compute in.
+            workers: threads, one a core by default.
+            progress: called with (tiles done, tiles in all).
+
+        Returns:
+            (N1, N2), float32 if X1 is and else float64; for several outputs (outputs, outputs, N1, N2). Beside it, a
+            few tiles of 192 x 192 numbers a thread are needed, whatever N is.
+
+        Raises:
+            ProgramError: shapes that do not fit the network's inputs, or numbers that are not finite.
+        """
+        one, n1, dtype = self._read("X1", X1)
+        two, n2, _ = (one, n1, dtype) if X2 is None else self._read("X2", X2)
+        count = len(self.outputs)
+        shape = (n1, n2) if count == 1 else (count, count, n1, n2)
+        if out is None:
+            out = np.empty(shape, dtype)
+        elif out.shape != shape or out.dtype not in (np.float32, np.float64):
+            raise ProgramError("out", f"{out.dtype} {out.shape}", "the kernel does not fit",
+                               f"use floats of shape {shape}")
+        for (a, b), schedule in self._schedules.items():
+            i, j = self.outputs.index(a), self.outputs.index(b)
+            part = out if count == 1 else out[i, j]
+            self._fill(schedule, one, None if X2 is None else two, a == b, part, workers, progress)
+            if X2 is None:
+                np.fill_diagonal(part, self._diagonal((a, b), one, n1))  # exact where a correlation is 1
+            if a != b and X2 is None:
+                out[j, i] = part.T
+            elif a != b:
+                mirrored = np.empty((n2, n1), out.dtype)
+                self._fill(schedule, two, one, False, mirrored, workers, None)
+                out[j, i] = mirrored.T
+        return out
+
+    def _fill(self, schedule: Schedule | Chain, one, two, symmetric: bool, out: np.ndarray, workers, progress) -> None:
+        rows = _given(schedule, one, out.shape[0], out.dtype)
+        alike = two is None and symmetric
+        cols = None if alike else _given(schedule, one if two is None else two, out.shape[1], out.dtype)
+        fill(schedule, rows, cols, out, workers=workers, progress=progress)
+
+    def diagonal(self, X: Any) -> np.ndarray:
+        """Return K(x, x) of every input, (N,); for several outputs (outputs, outputs, N)."""
+        one, n, dtype = self._read("X", X)
+        found = {names: self._diagonal(names, one, n).astype(dtype) for names in self._roots}
+        if len(self.outputs) == 1:
+            return found[self.outputs[0], self.outputs[0]]
+        return np.array([[found[min((a, b), (b, a), key=lambda p: self.outputs.index(p[0]))] for b in self.outputs]
+                         for a in self.outputs])
+
+    def _diagonal(self, names: tuple[str, str], one: dict[str, np.ndarray], n: int) -> np.ndarray:
+        root = self._roots[names]
+        return np.broadcast_to(np.asarray(values([root], one, n)[root.number], float), (n,))
+
+    # --------------------------------------------------------------------------------------------- reading
+
+    def _read(self, what: str, X: Any) -> tuple[dict[str, np.ndarray], int, np.dtype]:
+        """Return the data inputs as arrays of doubles, how many there are, and the type to compute in."""
+        sizes = {name: _size(self.network, name) for name in self.inputs}
+        wanted = ", ".join(f"{k}: (N, {d})" if d else f"{k}: (N,)" for k, d in sizes.items())
+        if isinstance(X, Mapping):
+            arrays = {k: np.asarray(v) for k, v in X.items()}
+            if set(arrays) != set(sizes):
+                raise ProgramError(what, sorted(arrays), "not the network's inputs", f"give {wanted}")
+        else:
+            whole = np.asarray(X)
+            if len(sizes) > 1 and (whole.ndim < 2 or whole.shape[1] != len(sizes)):
+                raise ProgramError(what, whole.shape, f"the network has {len(sizes)} inputs",
+                                   f"give (N, {len(sizes)}, ...), or a dict: {wanted}")
+            arrays = {k: whole[:, i] if len(sizes) > 1 else whole for i, k in enumerate(sizes)}
+        counts = set()
+        for k, x in arrays.items():
+            d = sizes[k]
+            if x.dtype.kind not in "fiub":
+                raise ProgramError(f"{what}: {k}", str(x.dtype), "inputs are real numbers", "give an array of floats")
+            if d == 0 and x.ndim == 2 and x.shape[1] == 1:
+                x = arrays[k] = x[:, 0]
+            if x.shape[1:] != ((d,) if d else ()) or not x.ndim:
+                raise ProgramError(f"{what}: {k}", x.shape, f"the axis of {k} has {d or 'no'} coordinates",
+                                   f"give {wanted}")
+            if not np.all(np.isfinite(x)):
+                raise ProgramError(f"{what}: {k}", x[~np.isfinite(x)][0], "inputs are finite", "leave such inputs out")
+            counts.add(len(x))
+        if len(counts) > 1:
+            raise ProgramError(what, sorted(counts), "every input has as many rows", f"give {wanted}")
+        single = all(x.dtype in (np.float32, np.float16) for x in arrays.values())
+        doubles = {k: np.ascontiguousarray(x, float) for k, x in arrays.items()}
+        return doubles, counts.pop(), np.dtype(np.float32 if single else np.float64)
+
+
+def _given(schedule: Schedule | Chain, data: dict[str, np.ndarray], n: int, dtype: np.dtype) -> dict[int, np.ndarray]:
+    found = values(schedule.inputs, data, n)
+    out = {}
+    for node in schedule.inputs:
+        x = np.asarray(found[node.number], dtype)
+        shape = (n, x.shape[-1]) if node.space == "vector" else (n,)
+        out[node.number] = np.ascontiguousarray(np.broadcast_to(x, shape))
+    return out
+
+
+def _size(network: Program, name: str) -> int:
+    t = network.type_of(name)
+    return int(t.dim.factor) if isinstance(t, VectorType) else 0
+
+
+def _outputs(network: Program, output: Any) -> tuple[str, ...]:
+    if output is None:
+        if not network.outputs:
+            raise ProgramError("output", (), "the network has no output", "add: output f, or give output='f'")
+        return network.outputs
+    several = output if isinstance(output, Sequence) and not isinstance(output, str) else [output]
+    names = tuple(getattr(x, "name", x) for x in several)
+    for name in names:
+        network.type_of(name)
+    return names
+
+
+def _output(kind: str, network: Program, cov: Covariances, name: str) -> Z:
+    x = cov.env[name]
+    line = spell(network.line_of(name))
+    if not isinstance(x, Z):
+        random = isinstance(x, Number) and x.node is None
+        reason = "this is a sum over a width of random vectors" if random else "this is not random in the limit"
+        raise NotCoveredError(line, name, reason, "take the output of a matrix: f = V @ x")
+    if kind == "ntk" and x.wide:
+        raise NotCoveredError(line, name, "the gradient starts at a readout that is independent of everything else, "
+                              "and this is a vector along a width", "read it out: f = V @ x, V : 1 x n")
+    if kind == "ntk" and not any(p.param.trainable for p in network.params):
+        raise ProgramError("param", (), "nothing is trained", "declare weights with: param W : n x n")
+    return x
+
+
+def _prepare(kind: str, cov: Covariances, pair: bool, *outputs: Z) -> None:
+    """Go through the products with matrices from below, so that no recursion is deep."""
+    seen: set[int] = set()
+    stack = list(outputs)
+    found: list[Atom] = []
+    while stack:
+        z = stack.pop()
+        for _, _, powers in z.terms:
+            for a, _ in powers:
+                if a.number not in seen:
+                    seen.add(a.number)
+                    found.append(a)
+                    if isinstance(a.inside, Z):
+                        stack.append(a.inside)
+    for a in sorted(found, key=lambda a: a.number):
+        if a.kind == "product":
+            if a.value is None:
+                cov.settle(lambda a=a: cov.covariance(a, a, pair))
+            if kind == "ntk":
+                cov.settle(lambda a=a: cov.tangent(a, a, pair))

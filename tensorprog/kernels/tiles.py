@@ -1,0 +1,255 @@
+"""Running what pairs of inputs have, tile by tile: all layers of a tile, which stays in the cache, before the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tensorprog.kernels.dual import dual
+from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable
+from tensorprog.kernels.rows import cores
+
+#: Side of a square tile: a dozen of them fit in a core's cache.
+SIDE = 192
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One node of a pair, with the node of the slopes that is made beside it, and what is not needed afterwards."""
+
+    node: Node
+    slope: Node | None
+    dying: frozenset[int]
+
+
+class Schedule:
+    """The order in which the nodes of a pair are made, and how many arrays are alive at once (``width``)."""
+
+    def __init__(self, root: Node):
+        self.root = root
+        nodes = _by_layers([x for x in reachable([root]) if x.space == "pair"])
+        self.inputs = [a for x in [*nodes, root] for a in (*x.args, x) if a.space != "pair"]
+        groups: dict[tuple, list[Node]] = {}
+        for x in nodes:
+            if x.op == "dual":
+                groups.setdefault(tuple(a.number for a in x.args), []).append(x)
+        beside: dict[int, Node] = {}
+        for group in groups.values():
+            by_functions = {x.data: x for x in group}
+            for x in group:
+                other = by_functions.get(tuple(f.partial() for f in x.data)) if x.number not in beside else None
+                if other is not None and other is not x:
+                    beside[x.number] = other
+        partners = {x.number for x in beside.values()}
+        order = [(x, beside.get(x.number)) for x in nodes if x.number not in partners or x.number in beside]
+        last: dict[int, int] = {root.number: len(order)}
+        for i, (x, _) in enumerate(order):
+            last |= {a.number: max(i, last.get(a.number, 0)) for a in x.args if a.space == "pair"}
+        self.steps = [Step(x, y, frozenset(a.number for a in x.args if last.get(a.number) == i))
+                      for i, (x, y) in enumerate(order)]
+        alive, self.width = 0, 1
+        for step in self.steps:
+            alive += 1 + (step.slope is not None)
+            self.width = max(self.width, alive + 1)
+            alive -= len(step.dying)
+
+    def run(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], out: np.ndarray, free: list,
+            given: Mapping[int, np.ndarray] | None = None) -> None:
+        """Write one tile.
+
+        Args:
+            rows, cols: what the inputs of the tile have, by the number of the node.
+            out: where the result goes, (R, C).
+            free: arrays that may be used, at least (R, C) each; more are added.
+            given: nodes of pairs that are known.
+        """
+        tile = _Tile(rows, cols, out, free)
+        for step in self.steps:
+            x = step.node
+            if given is not None and x.number in given:
+                tile.made[x.number] = tile.take()
+                tile.made[x.number][...] = given[x.number]
+            elif x.op == "gram":
+                u, v = x.args
+                tile.made[x.number] = tile.take()
+                np.matmul(rows[u.number], cols[v.number].T, out=tile.made[x.number])
+            elif x.op == "dual":
+                tile.dual(step)
+            else:
+                tile.total(step)
+            for k in step.dying:
+                tile.release(k)
+        if self.root.space == "pair":
+            out[...] = tile.made[self.root.number]
+            tile.release(self.root.number)
+        else:
+            out[...] = np.reshape(rows[self.root.number], (-1, 1)) if self.root.space == "one" else self.root.data
+
+
+def _by_layers(nodes: list[Node]) -> list[Node]:
+    """Return nodes in an order in which all of a layer comes before the next: few arrays are alive at once."""
+    layer: dict[int, int] = {}
+    for x in nodes:
+        layer[x.number] = max((layer.get(a.number, 0) for a in x.args), default=0) + (x.op == "dual")
+    return sorted(nodes, key=lambda x: (layer[x.number], x.number))
+
+
+class _Tile:
+    def __init__(self, rows, cols, out: np.ndarray, free: list):
+        self.rows, self.cols, self.shape, self.dtype, self.free = rows, cols, out.shape, out.dtype, free
+        self.made: dict[int, np.ndarray] = {}
+
+    def take(self) -> np.ndarray:
+        while self.free:
+            whole = self.free.pop()
+            if whole.shape[0] >= self.shape[0] and whole.shape[1] >= self.shape[1]:
+                return whole[: self.shape[0], : self.shape[1]]
+        return np.empty(self.shape, self.dtype)[:]  # a view, so that every array has a base
+
+    def release(self, number: int) -> None:
+        array = self.made.pop(number, None)
+        if array is not None:
+            self.free.append(array.base)
+
+    def dual(self, step: Step) -> None:
+        x = step.node
+        q1, q2, c = x.args
+        at = self.made[c.number] if c.space == "pair" else self.fill(c)
+        mine = c.number in step.dying or c.space != "pair"  # then c may be written over
+        out = at if mine else self.take()
+        slope = None if step.slope is None else self.take()
+        dual(*x.data).block(_column(self.rows[q1.number]), _row(self.cols[q2.number]), at, out, slope)
+        if mine:
+            self.made.pop(c.number, None)
+        self.made[x.number] = out
+        if step.slope is not None and slope is not None:
+            self.made[step.slope.number] = slope
+
+    def fill(self, c: Node) -> np.ndarray:
+        array = self.take()
+        array[...] = c.data
+        return array
+
+    def total(self, step: Step) -> None:
+        x = step.node
+        terms = [(c, [x.args[i].number for i, s in fs if s == BOTH],
+                  _product([self.rows[x.args[i].number] for i, s in fs if s == ROW]),
+                  _product([self.cols[x.args[i].number] for i, s in fs if s == COL])) for c, fs in x.data]
+        uses = [k for _, pairs, _, _ in terms for k in pairs]
+        spare = {k for k in step.dying if uses.count(k) == 1}
+        # first a product that can be written over one of its factors, last what needs no array of its own
+        terms.sort(key=lambda t: (not t[1], not spare & set(t[1])))
+        total: np.ndarray | None = None
+        for c, pairs, row, col in terms:
+            if total is not None and not pairs and (row is None or col is None):
+                total += c if row is None and col is None else c * np.asarray(col if row is None else _column(row))
+                continue
+            mine = next((k for k in pairs if k in spare), None)
+            target = self.take() if mine is None else self.made[mine]
+            self.term(target, mine, c, pairs, row, col)
+            if total is None:
+                total = target
+                if mine is not None:
+                    del self.made[mine]
+            else:
+                total += target
+                if mine is None:
+                    self.free.append(target.base)
+        assert total is not None
+        self.made[x.number] = total
+
+    def term(self, target: np.ndarray, mine: int | None, c: float, pairs, row, col) -> None:
+        rest = list(pairs)
+        if mine is not None:
+            rest.remove(mine)
+        elif len(rest) > 1:
+            np.multiply(self.made[rest.pop()], self.made[rest.pop()], out=target)
+        elif rest and row is None:
+            np.multiply(self.made[rest.pop()], c, out=target)
+            c = 1.0
+        elif rest:
+            np.multiply(self.made[rest.pop()], _column(c * row), out=target)
+            row, c = None, 1.0
+        else:
+            target[...] = c
+            c = 1.0
+        for k in rest:
+            target *= self.made[k]
+        if row is not None:
+            target *= _column(c * row)
+        elif c != 1.0:
+            target *= c
+        if col is not None:
+            target *= _row(col)
+
+
+def _product(arrays: list) -> np.ndarray | None:
+    if not arrays:
+        return None
+    total = arrays[0]
+    for a in arrays[1:]:
+        total = total * a
+    return total
+
+
+def _column(x: np.ndarray) -> np.ndarray:
+    return x[:, None]
+
+
+def _row(x: np.ndarray) -> np.ndarray:
+    return x[None, :]
+
+
+# ------------------------------------------------------------------------------------------- whole matrices
+
+
+def spans(n: int, side: int = SIDE) -> list[slice]:
+    """Return equal parts of range(n) of at most ``side`` each.
+
+    >>> spans(5, 2)
+    [slice(0, 2, None), slice(2, 4, None), slice(4, 5, None)]
+    """
+    parts = -(-n // side)
+    step = -(-n // max(parts, 1)) if n else 1
+    return [slice(k, min(k + step, n)) for k in range(0, n, step)]
+
+
+def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndarray] | None, out: np.ndarray, *,
+         side: int = SIDE, workers: int | None = None, progress: Callable[[int, int], object] | None = None) -> None:
+    """Write a whole matrix; without ``two`` it is symmetric and only one of K[i, j], K[j, i] is computed.
+
+    Beside ``out`` this takes ``workers * schedule.width * side^2`` numbers (and what the formulas need of that kind).
+    """
+    cols = one if two is None else two
+    tiles = [(r, c) for r in spans(out.shape[0], side) for c in spans(out.shape[1], side)
+             if two is not None or c.start >= r.start]
+
+    def work(part: list[tuple[slice, slice]], free: list) -> None:
+        for r, c in part:
+            here = out[r, c]
+            schedule.run({k: v[r] for k, v in one.items()}, {k: v[c] for k, v in cols.items()}, here, free)
+            if two is None and c.start != r.start:
+                out[c, r] = here.T
+
+    count = max(1, min(len(tiles), cores() if workers is None else workers))
+    size = max(1, min(16, len(tiles) // (8 * count)))
+    jobs = [tiles[i:i + size] for i in range(0, len(tiles), size)]
+    done = 0
+    if count == 1:
+        free: list = []
+        for job in jobs:
+            work(job, free)
+            done += len(job)
+            if progress is not None:
+                progress(done, len(tiles))
+        return
+    with ThreadPoolExecutor(count) as pool:
+        for job, future in [(job, pool.submit(work, job, [])) for job in jobs]:
+            future.result()
+            done += len(job)
+            if progress is not None:
+                progress(done, len(tiles))
