@@ -55,7 +55,7 @@ def derivation(limits: Limits, name: str, format: str = "text") -> list[str]:
     rows: list[tuple[str, list[str]]] = []
     for line in limits.program.lines:
         if line.out in needed and (line.out == name or teller.has_a_row(line)):
-            told = teller.matrix(line) if line.out not in steps else teller.told(steps[line.out])
+            told = teller.told(steps[line.out]) if line.out in steps else teller.without_a_step(line)
             rows.append((teller.w.definition(line.out), told))
     return [*_laid_out(rows, teller.w.latex), *teller.words()]
 
@@ -120,10 +120,13 @@ class Teller:
         inner: Any = self.limits.program.line_of(line.args[0])
         return inner if isinstance(line, Nonlin) and isinstance(inner, Moment) and not inner.mean else None
 
-    def matrix(self, line: Any) -> list[str]:
-        """Return the law of a matrix's entries."""
-        law: Any = self.w.given.line_of(line.out)
-        law = law.law
+    def without_a_step(self, line: Any) -> list[str]:
+        """Return the law of a matrix's entries, or that the limit of a line is not known."""
+        if not isinstance(line, Input):
+            e = self.limits.exponent(line.out)
+            return [self.words_of("tends to 0, and its leading order is not known" if e and e < 0 else "not known")]
+        given: Any = self.w.given.line_of(line.out)
+        law = given.law
         shown = self.w.marks.normal.format(self.w.scale(law.mean), self._variance(law.variance))
         return [self.words_of("entries ") + shown]
 
@@ -304,11 +307,15 @@ class Teller:
     def words(self) -> list[str]:
         """Return the definitions of the named quantities that were mentioned."""
         head = r"\text{where} && " if self.w.latex else "where "
-        definitions = self.limits.chain.definitions
         rows = []
         for x in list(self.w.mentioned):
-            formula, digits = self.w.number(definitions[x]), self.w.digits(x)
-            rows.append(f"{head}{self.w.number(x)} = {formula}{self.w.marks.about if digits else ''}{digits}")
+            formula, digits = self.limits.chain.definitions[x], self.w.digits(x)
+            if not self.w.written(x):
+                told = self.words_of(f" (a formula of {formula.count_ops()} operations)")
+                rows.append(f"{head}{self.w.number(x)}{self.w.marks.about}{digits}{told}")
+            else:
+                about = self.w.marks.about if digits else ""
+                rows.append(f"{head}{self.w.number(x)} = {self.w.number(formula)}{about}{digits}")
         return rows
 
 

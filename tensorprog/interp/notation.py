@@ -61,8 +61,8 @@ Spelled = tuple[str, int]
 
 #: An expression without a name that is longer than this gets one; products, which become indices, sooner.
 LONG, LONG_INDEX = 48, 20
-#: A rational of more signs than this is written in digits.
-LONG_NUMBER = 12
+#: A rational of more signs than this is written in digits, and so is a named quantity of more operations.
+LONG_NUMBER, LONG_FORMULA = 12, 30
 _NAMELESS = re.compile("_[a-z0-9]*[0-9]")
 _PLAIN = re.compile(r"\w+")
 
@@ -103,9 +103,9 @@ class Writer:
         for line in self.program.lines:
             if not self.nameless(line.out) or not isinstance(self.program.type_of(line.out), VectorType):
                 continue
-            most = LONG_INDEX if isinstance(line, MatMul) else LONG
-            if isinstance(line, Input):  # the probing vector of a trace
-                stem = "" if isinstance(line.law, Constant) else "g"
+            most = LONG if isinstance(line, Nonlin) else LONG_INDEX
+            if isinstance(self._line(line.out), Input):  # the probing vector of a trace
+                stem = "" if isinstance(line, Input) and isinstance(line.law, Constant) else "g"
             else:
                 stem = "v" if len(self.spelled(line.out)[0]) > most else ""
             if stem:
@@ -158,7 +158,11 @@ class Writer:
             f"{self.label(line.out)} : {rows} x {cols}"
 
     def _line(self, name: str) -> Any:
-        return (self.given if name in self.given else self.program).line_of(name)
+        line = (self.given if name in self.given else self.program).line_of(name)
+        first = self.limits.form.source.source
+        if isinstance(line, Input) and name in first and isinstance(first.line_of(name), MatMul):
+            return first.line_of(name)  # a product with data became a Gaussian vector of its own
+        return line
 
     # ------------------------------------------------------------------------------------------ expressions
 
@@ -176,9 +180,7 @@ class Writer:
         if not self.nameless(name):
             vector = isinstance(self.program.type_of(name), VectorType)
             return (self.on(self.marks.z, name) if vector else self.marks.limit.format(self.label(name))), WHOLE
-        if isinstance(line, MatMul):
-            return self.on(self.marks.z, name), WHOLE
-        return self.inside(name)
+        return (self.on(self.marks.z, name), WHOLE) if isinstance(line, MatMul | Input) else self.inside(name)
 
     def inside(self, name: str) -> Spelled:
         """Return the right side of a line in terms of Z-variables."""
@@ -338,8 +340,14 @@ class Writer:
     def _mention(self, x: Any) -> None:
         for symbol in sorted(x.free_symbols, key=str):
             if symbol in self.limits.chain.definitions and symbol not in self.mentioned:
-                self._mention(self.limits.chain.definitions[symbol])
+                if self.written(symbol):
+                    self._mention(self.limits.chain.definitions[symbol])
                 self.mentioned.setdefault(symbol)
+
+    def written(self, symbol: Any) -> bool:
+        """Return whether a named quantity is explained by its formula; a long one is by its digits."""
+        chain = self.limits.chain
+        return chain.is_free(symbol) or chain.definitions[symbol].count_ops() <= LONG_FORMULA
 
     def coefficient(self, x: Number, factor: str) -> str:
         """Return a number times a factor."""

@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 from matplotlib.mathtext import MathTextParser
 
@@ -51,7 +52,7 @@ PROGRAMS = {
 }
 KNOWN = {"in", "mathbb", "text", "mathcal", "left", "right", "hat", "dot", "mathring", "quad", "frac", "top", "sim",
          "sqrt", "operatorname", "mathrm", "partial", "odot", "approx", "times", "tanh", "mathtt", "alpha", "pi", "xi",
-         "log", "exp", "erf", "{", "}", ",", "_"}
+         "log", "exp", "erf", "sin", "cos", "theta", "{", "}", ",", "_"}
 
 
 def limits(text):
@@ -190,8 +191,18 @@ def test_long_lines_get_a_name():
 
 
 def test_numbers_without_end_are_rounded():
-    assert "relu(3.14159*U[0] + 1/3*U[1])" in rows("data")
-    assert "E[relu(3.14159 Z^{U[0]} + 1/3 Z^{U[1]})^2] ≈ 4.99036" in rows("data"), "(a^2 + b^2)/2"
+    assert row("data", "U xi") == "Z^{U xi} ~ N(0, 9.98072)", "pi^2 + 1/9"
+    assert "q° = E[relu(Z^{U xi})^2] ≈ 4.99036" in rows("data")
+    words = told("dim n\nvector x, y : n\nz = 3.14159265358979*x + y/3\nq = mean(z*z*z*z)", "q")
+    assert "z = 3.14159*x + 1/3*y   Z^z = 3.14159 Z^x + 1/3 Z^y" in words
+
+
+def test_products_with_data():
+    words = told("dim n\ndim d = 2\nmatrix U : n x d ~ N(0, 1)\ninput a : d = [1, 2]\ninput b : d = [1, 0]\n"
+                 "h = U @ a\ns = mean(relu(h) * (U @ b))", "s")
+    assert [r.split("   ")[0] for r in words[:2]] == ["h = Ua", "Ub"]
+    assert [r.split("   ")[-1].strip() for r in words[:3]] == [
+        "Z^h ~ N(0, 5)", "Z^{Ub} ~ N(0, 1)", "Cov(Z^{Ub}, Z^h) = 1"]
 
 
 def test_names_in_latex():
@@ -204,3 +215,36 @@ def test_only_what_is_needed_is_told():
     text = THREE + "unused = tanh(x)\nb = mean(unused * h)"
     assert not any("unused" in r for r in told(text, "a"))
     assert [r.split()[0] for r in told(text, "h")] == ["W", "x", "h"]
+
+
+def test_named_quantities_are_explained_last():
+    text = "dim n\nvector x : n\ny = sin(x) + exp(x/3) + erf(x)*x + cos(2*x)\ns = mean(y*y)\nt = mean(y*y*(x + s))"
+    words = told(text, "t")
+    mentioned = {x for r in words for x in re.findall("theta_[0-9]", r)}
+    explained = {r.split()[1] for r in words if r.startswith("where ")}
+    assert mentioned == explained != set()
+    assert "operations)" in words[-1] and "≈" in words[-1]
+    assert max(map(len, words)) < 260
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_random_programs(seed):
+    from tensorprog.errors import NotCoveredError
+    from tensorprog.testing.limits import random_limit_program
+
+    program = random_limit_program(np.random.default_rng(seed), steps=8)
+    try:
+        found = Limits(program, budget=5)
+    except NotCoveredError:
+        return  # nothing to tell
+    for name in program.outputs:
+        for latex in derivation(found, found.names(name), "latex"):
+            assert_latex(latex)
+        assert not any(re.search(r"(?<!\w)_[a-z0-9]*[0-9]", r) for r in derivation(found, found.names(name)))
+
+
+def test_what_is_not_known_is_told():
+    words = told("dim n\nmatrix W : n x n\nvector x : n\nh = W @ x\ns = mean(x * h)", "s")
+    assert words == ["s = mean(x*h)", "tends to 0, and its leading order is not known"] or \
+        words == ["s = mean(x*h)   tends to 0, and its leading order is not known"]
