@@ -201,7 +201,10 @@ def _limit_row(x) -> tuple[str, ...]:
     if x.exponent:
         shown = f"0, like n^({x.exponent})" if x.exponent < 0 else f"n^({x.exponent}) times {shown}"
     elif x.kind == "vector":
-        shown = f"Z = {shown}" if shown else f"coordinates of variance {x.variance:.6g}"
+        from tensorprog.interp.notation import Writer
+
+        law = "" if x.limits is None else Writer(x.limits).z(x.limits.z(x.variable))
+        shown = f"Z = {law}, variance {x.variance:.6g}" if law else f"coordinates of variance {x.variance:.6g}"
     elif x.kind == "gaussian":
         shown = f"N({x.value:.6g}, {x.variance:.10g})"
     return x.name, shown, value, error, {"exact": "closed form"}.get(x.method, x.method)

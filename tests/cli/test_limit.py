@@ -46,10 +46,11 @@ def test_sampled_limits_depend_on_the_seed_and_keep_their_error(capsys):
 
 
 def test_limit_for_people(capsys):
-    status, out, err = run(capsys, *LIMITS, "--name", "small")
+    status, out, err = run(capsys, *LIMITS, "--name", "small", "--name", "y")
     assert (status, err) == (0, "")
     assert re.search(r"^q +2 +2 +closed form$", out, re.M)
     assert re.search(r"^t +0\.394294490\d* +\de-\d+ +quadrature$", out, re.M)
+    assert re.search(r"^y +Z = Ẑ\^y \+ Z\^x, variance 2 +0 +closed form$", out, re.M)
     assert re.search(r"^small +0, like n\^\(-1/2\)", out, re.M)
 
 
