@@ -53,7 +53,7 @@ class Equation:
         poly, z, s = self.expression()
         found = []
         for factor, _ in sympy.factor_list(poly, z, s)[1]:
-            terms = {place: Fraction(int(c)) for place, c in sympy.Poly(factor, z, s).terms()}
+            terms = {(int(i), int(j)): Fraction(int(c)) for (i, j), c in sympy.Poly(factor, z, s).terms()}
             if any(j for _, j in terms):
                 found.append(_equation(terms, self.surplus))
         return found

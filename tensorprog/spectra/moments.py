@@ -6,7 +6,7 @@ Of a symmetric M, ``tau(M^(i+j)) = lim mean((M^i g) * (M^j g))``, so that K mome
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -14,14 +14,16 @@ from typing import Any
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import Scale
-from tensorprog.gauss.chain import Number, canonical
+from tensorprog.finite.limit import needed
+from tensorprog.gauss.chain import Number, canonical, exact
 from tensorprog.interp.limit import Limits
 from tensorprog.interp.scaling import Scaling
 from tensorprog.program.build import Letter, Matrix
 from tensorprog.program.dims import Dim
-from tensorprog.program.instructions import Input, Joint
 from tensorprog.program.program import Program, spell
 from tensorprog.spectra.density import Spectrum, spectrum
+
+Data = Mapping[str, Sequence[Fraction]] | None
 
 #: Digits of the moments of a spectrum, where they are not rational.
 _DIGITS = 30
@@ -143,13 +145,8 @@ def _diagonals_sorted(word: tuple[Letter, ...]) -> tuple[Letter, ...]:
 
 def excerpt(program: Program, names: Iterable[str]) -> Program:
     """Return the lines that variables depend on, as a program of its own that is not frozen."""
-    wanted: set[str] = set(names)
-    for line in reversed(program.lines):
-        if line.out in wanted:
-            wanted.update(line.args)
-            if isinstance(line, Input) and isinstance(line.law, Joint):
-                wanted.update(line.law.group)
-    return Program(program.dims.values(), [x for x in program.lines if x.out in wanted], unknowns=program.unknowns)
+    part = needed(program, list(names))
+    return Program(part.dims.values(), part.lines, unknowns=part.unknowns)
 
 
 def moment_program(matrix: Matrix | LinearMap, order: int) -> tuple[Program, tuple[tuple[str, Number], ...]]:
@@ -208,7 +205,8 @@ def _without_factor(matrix: Matrix) -> tuple[Matrix, Number]:
 
 
 def moments(matrix: Matrix | LinearMap, order: int, *, values: Values | None = None,
-            ratios: Mapping[str, Any] | None = None, budget: float | None = None) -> tuple[Number, ...]:
+            ratios: Mapping[str, Any] | None = None, data: Data = None,
+            budget: float | None = None) -> tuple[Number, ...]:
     r"""Return ``tau(M^k) = lim (1/size) tr M^k``, k = 0 to order, exactly.
 
     Args:
@@ -217,6 +215,7 @@ def moments(matrix: Matrix | LinearMap, order: int, *, values: Values | None = N
         values: the unknown exponents of the program.
         ratios: for dimensions of growth 1 a sympy symbol (or number) to stand for their ratio to n; the moments are
             then expressions in it.
+        data: coordinates of generic data, by name.
         budget: seconds after which the exact computation gives up.
 
     Returns:
@@ -238,31 +237,31 @@ def moments(matrix: Matrix | LinearMap, order: int, *, values: Values | None = N
     Source: yang2020matrix.
     """
     program, scalars = moment_program(matrix, order)
-    found = scalar_limits(program, [name for name, _ in scalars], values=values, ratios=ratios, budget=budget)
+    names = [name for name, _ in scalars]
+    found = scalar_limits(program, names, values=values, ratios=ratios, data=data, budget=budget)
     return (Fraction(1), *(_times(found[name], front) for name, front in scalars))
 
 
 def _times(x: Number, y: Number) -> Number:
-    from tensorprog.gauss.chain import exact
-
     if isinstance(x, Fraction) and isinstance(y, Fraction):
         return x * y
     return canonical((exact(x) * exact(y)).expand())
 
 
 def scalar_limits(program: Program, names: Iterable[str], *, values: Values | None = None,
-                  ratios: Mapping[str, Any] | None = None, budget: float | None = None) -> dict[str, Number]:
+                  ratios: Mapping[str, Any] | None = None, data: Data = None,
+                  budget: float | None = None) -> dict[str, Number]:
     """Return the exact limits of scalars, named quantities written out, those of negative exponent as 0.
 
     Raises:
         NotCoveredError: the theory does not cover a line, or a scalar grows.
     """
     return {name: _written_out(limits, x) for name, (limits, x) in
-            _scalars(program, names, values, ratios, budget).items()}
+            _scalars(program, names, values, ratios, data, budget).items()}
 
 
 def _scalars(program: Program, names: Iterable[str], values: Values | None, ratios: Mapping[str, Any] | None,
-             budget: float | None) -> dict[str, tuple[Limits | None, Number]]:
+             data: Data, budget: float | None) -> dict[str, tuple[Limits | None, Number]]:
     """Return the limits of scalars, in the named quantities of the Limits that stand beside them."""
     names = list(names)
     scaling = Scaling(program, values)
@@ -273,7 +272,9 @@ def _scalars(program: Program, names: Iterable[str], values: Values | None, rati
                                   "limit", "scale the matrix so that its norm stays bounded")
     # what vanishes is left out: its leading coefficient is nobody's business
     alive = [name for name in names if exponents[name] == 0]
-    limits = Limits(excerpt(program, alive).freeze(), values, ratios=ratios, budget=budget)
+    part = excerpt(program, alive).freeze()
+    known = {name: xs for name, xs in (data or {}).items() if name in part}
+    limits = Limits(part, values, data=known, ratios=ratios, budget=budget)
     found: dict[str, tuple[Limits | None, Number]] = dict.fromkeys(names, (None, Fraction(0)))
     for name in alive:
         x = limits.names(name)
@@ -290,14 +291,11 @@ def _written_out(limits: Limits | None, x: Number) -> Number:
     return canonical(x.expand())
 
 
-def _spectrum(matrix: Matrix | LinearMap, order: int, values: Values | None, budget: float | None) -> Spectrum:
+def _spectrum(matrix: Matrix | LinearMap, order: int, values: Values | None, data: Data,
+              budget: float | None) -> Spectrum:
     """Return the spectrum; of moments that are not rational the first ``_DIGITS`` digits, never their formulas."""
-    from sympy import Rational
-
-    from tensorprog.gauss.chain import exact
-
     program, scalars = moment_program(matrix, order)
-    limits = _scalars(program, [name for name, _ in scalars], values, None, budget)
+    limits = _scalars(program, [name for name, _ in scalars], values, None, data, budget)
     numbers, errors = [Fraction(1)], [Fraction(0)]
     for name, front in scalars:
         chain, x = limits[name]
@@ -306,18 +304,17 @@ def _spectrum(matrix: Matrix | LinearMap, order: int, values: Values | None, bud
             errors.append(Fraction(0))
             continue
         digits = x if isinstance(x, Fraction) or chain is None else Fraction(str(chain.chain.value(x, _DIGITS)))
-        factor = Rational(str(exact(front).evalf(_DIGITS)))
-        numbers.append(Fraction(digits) * Fraction(int(factor.p), int(factor.q)))
+        numbers.append(Fraction(digits) * Fraction(str(exact(front).evalf(_DIGITS))))
         errors.append(abs(numbers[-1]) / 10 ** (_DIGITS - 2))
     return spectrum(numbers, errors if any(errors) else None)
 
 
 def eigenvalues(matrix: Matrix | LinearMap, order: int = 16, *, values: Values | None = None,
-                budget: float | None = None) -> Spectrum:
+                data: Data = None, budget: float | None = None) -> Spectrum:
     """Return the limit of the distribution of a symmetric matrix's eigenvalues, from its first moments.
 
     Args:
-        matrix: symmetric; ``order``: the number of moments; ``values``, ``budget``: as for ``moments``.
+        matrix: symmetric; ``order``: the number of moments; ``values``, ``data``, ``budget``: as for ``moments``.
 
     Raises:
         ProgramError: the matrix is not symmetric as an expression.
@@ -335,11 +332,11 @@ def eigenvalues(matrix: Matrix | LinearMap, order: int = 16, *, values: Values |
     if not is_symmetric(matrix):
         raise ProgramError(f"eigenvalues of {matrix}", str(matrix), "this matrix is not symmetric as it is written",
                            "take singular_values, or write it symmetrically: (M + M.T) / 2, M.T @ M")
-    return _spectrum(matrix, order, values, budget)
+    return _spectrum(matrix, order, values, data, budget)
 
 
 def singular_values(matrix: Matrix | LinearMap, order: int = 16, *, values: Values | None = None,
-                    budget: float | None = None) -> Spectrum:
+                    data: Data = None, budget: float | None = None) -> Spectrum:
     """Return the limit of the distribution of the *squared* singular values: the eigenvalues of ``M.T @ M``.
 
     Args:
@@ -357,7 +354,7 @@ def singular_values(matrix: Matrix | LinearMap, order: int = 16, *, values: Valu
 
     Source: yang2020matrix; penson2011product.
     """
-    return eigenvalues(Gram(matrix), order, values=values, budget=budget)
+    return eigenvalues(Gram(matrix), order, values=values, data=data, budget=budget)
 
 
 __all__ = ["Gram", "LinearMap", "eigenvalues", "excerpt", "is_symmetric", "moment_program", "moments", "scalar_limits",

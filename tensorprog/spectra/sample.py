@@ -190,7 +190,7 @@ def vanishing(what: str, samples: Mapping[int, Sequence[float]], error: float = 
     """Return the check that sizes at several widths vanish like n^(-1/2) or faster.
 
     Confirmed: the interval of their slope ends before n^0. Refuted: the outer interval begins half-way to it or later,
-    also without the smaller third of the widths.
+    and the inner one does without the smaller third of the widths.
 
     Args:
         what: their name; ``samples``: width -> one value a seed; ``checks``: how many are judged together.
@@ -209,7 +209,7 @@ def vanishing(what: str, samples: Mapping[int, Sequence[float]], error: float = 
     if fit.high < _FALLS:
         return Check(what, _ROOT, fit, Verdict.CONFIRMED, Verdict.CONFIRMED.value)
     large = sorted(sizes)[-max(5, len(sizes) - len(sizes) // 3):]
-    if fit.outer[0] > _STAYS and fit_exponent({n: sizes[n] for n in large}, checks=checks).outer[0] > _STAYS:
+    if fit.outer[0] > _STAYS and fit_exponent({n: sizes[n] for n in large}).low > _STAYS:
         return Check(what, _ROOT, fit, Verdict.REFUTED, "It does not vanish.")
     return Check(what, _ROOT, fit, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE.value)
 
