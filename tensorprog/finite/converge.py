@@ -15,8 +15,8 @@ import numpy as np
 
 from tensorprog.errors import RunError
 from tensorprog.exponents.affine import Values
-from tensorprog.finite.confirm import Clock, forms_matrices, Plan, consecutive
-from tensorprog.finite.fit import CONFIDENCE, ExponentFit, Verdict, smooth, fit_and_judge, fit_exponent
+from tensorprog.finite.confirm import Clock, Plan, consecutive, forms_matrices
+from tensorprog.finite.fit import CONFIDENCE, ExponentFit, Verdict, fit_and_judge, fit_exponent, smooth
 from tensorprog.finite.numpy_backend import run
 from tensorprog.finite.sweep import shown
 from tensorprog.program.instructions import ScalarType

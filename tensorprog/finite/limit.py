@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -123,7 +124,8 @@ class Limit:
         shown = f"{self.value:.12g}"
         scale = f" (over n^({self.exponent}))" if self.exponent else ""
         if self.exponent < 0 and self.kind != "vector":
-            leading = "" if self.leading is None else f" * {self.leading}"
+            law = f"N({shown}, {self.variance:.6g})" if self.kind == "gaussian" else self.leading
+            leading = "" if self.leading is None else f" * {law}"
             return f"{self.name} -> 0, like n^({self.exponent}){leading}"
         if self.kind == "vector":
             law = "sampled" if self.limits is None else f"Z = {Writer(self.limits).z(self.limits.z(self.variable))}"
@@ -182,6 +184,31 @@ def limit(program: Program, name: str | Sequence[str] | None = None, *, method: 
         if isinstance(program.type_of(x), MatrixType):
             raise ProgramError(spell(program.line_of(x)), x, "a matrix has no limit of its own",
                                "ask for a product with it, or for mean(trace(...))")
+    try:
+        found = _found(program, asked, method, values, data, ratios, tol, seed, budget, strict)
+    except NotCoveredError as error:
+        raise type(error)(written_in(program, error.line), error.value, error.reason, error.fix) from None
+    return found[asked[0]] if isinstance(name, str) else found
+
+
+def written_in(program: Program, line: str) -> str:
+    r"""Return a line with the nameless variables in it written out.
+
+    Example:
+        >>> from tensorprog.program.text import parse
+        >>> written_in(parse("dim n\nvector x : n\ny = exp(1 + x*x)"), "y = exp(_1)")
+        'y = exp(1 + x^2)'
+    """
+    def meant(match: re.Match) -> str:
+        found = program.line_of(match[0]) if match[0] in program else None
+        return match[0] if found is None or isinstance(found, Input) else written_in(
+            program, spell(found).partition(" = ")[2])
+
+    head, equals, tail = line.rpartition(" = ")
+    return head + equals + re.sub(r"\b_\d+\b", meant, tail)
+
+
+def _found(program, asked, method, values, data, ratios, tol, seed, budget, strict) -> dict[str, Any]:
     known = _data(program, data)
     program = needed(program, asked)
     limits, form, why = None, None, None
@@ -198,8 +225,7 @@ def limit(program: Program, name: str | Sequence[str] | None = None, *, method: 
             raise why or ProgramError("limit", "sampled", "a population needs numbers", "leave ratios out")
         form = NormalForm(program, values, data=known)
         Covered(form.program)
-    found = {x: _limit(program, x, form, limits, method, tol, seed, budget, strict) for x in asked}
-    return found[asked[0]] if isinstance(name, str) else found
+    return {x: _limit(program, x, form, limits, method, tol, seed, budget, strict) for x in asked}
 
 
 def confirm_limit(program: Program, name: str, *, limit_options: Mapping[str, Any] | None = None, **options):

@@ -9,7 +9,7 @@ known; for the rest r, with q = r/|r|,
 
 and (q, G q) joins the basis. Uses of G^T exchange the two sides.
 
-Source: yang2020tp3 (the Gaussian conditioning lemma with which the Master Theorem is proved), run as a sampler.
+Source: yang2020matrix (the Gaussian conditioning lemma with which the Master Theorem is proved), run as a sampler.
 """
 
 from __future__ import annotations

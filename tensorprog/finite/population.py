@@ -105,7 +105,7 @@ def sample(program: Program, names: Iterable[str] | str, *, values: Values | Non
         >>> q.error < 1e-3, abs(q.value - 1 / 2) < 3 * q.error, abs(y2.value - 3 / 4) < 3 * y2.error
         (True, True, True)
 
-    Source: yang2020tp3 (the Master Theorem); owen1997scrambled (randomized nets).
+    Source: yang2020matrix (the Master Theorem); owen1997scrambled (randomized nets).
     """
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     for name in names:
