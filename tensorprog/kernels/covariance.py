@@ -172,10 +172,14 @@ class Covariances(Tangents):
                 continue
             if len(random) > 1 or any(not a.gaussian for a in random):
                 return None
-            out.append((c, e, (*fs, *values), tuple(random)))
+            if random and random[0].form is not None and len(random[0].form) == 1:  # a Gaussian times numbers
+                ((d, hs, a),) = random[0].form
+                out.append((c * d, e, (*fs, *hs, *values), (a,)))
+            else:
+                out.append((c, e, (*fs, *values), tuple(random)))
         return Z.of(out).listed()
 
-    def make(self, fn: Any, z: Z, line: str) -> Z:
+    def make(self, fn: Any, z: Z, line: str, primitive: Any = None) -> Z:
         """Return ``fn(z)``, z of order n^0 unless fn is homogeneous."""
         size, degree = z.size, getattr(fn, "degree", None)
         if getattr(fn, "name", "") == "identity":
@@ -200,7 +204,8 @@ class Covariances(Tangents):
         if shift:
             raise NotCoveredError(line, fn.name, "its argument has a mean, and duals are those of centred Gaussians",
                                   "take program.limit, or leave the constant out")
-        atom = self.atom(("function", fn, inside.key), kind="function", line=line, reach=z.reach, inside=inside, fn=fn,
+        atom = self.atom(("function", fn, inside.key, primitive), kind="function", line=line, reach=z.reach,
+                         inside=inside, fn=fn, primitive=primitive,
                          form=tuple((c, fs, atoms[0]) for c, _, fs, atoms in form))
         return Z.of([(1.0, power, (), (atom,))], z.wide)
 

@@ -8,10 +8,11 @@ said for one input; expectations take one factor from the row's input, one from 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
+from tensorprog.atoms.registry import nonlinearity
 from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Graph, Node
 
@@ -31,7 +32,7 @@ class Atom:
         reach: the matrices and initial vectors that it depends on.
         value: of an atom that is not random, its value; it may still be trained.
         inside: of a product the vector it is of, of a function the argument, of a sum its terms.
-        fn: the function.
+        fn: the function. primitive: of a derivative, the function that it is of.
         form: of a Gaussian sum and of a function's argument: its Gaussian part, linear in Gaussian atoms.
         gain: of a product: by what the covariance of the vectors is multiplied.
         family: of a product: its matrix. law: of an initial vector: its law.
@@ -44,6 +45,7 @@ class Atom:
     value: Node | None = None
     inside: Any = None
     fn: Any = None
+    primitive: Any = None
     form: tuple[tuple[float, tuple[Node, ...], Atom], ...] | None = None
     gain: float = 0.0
     power: Fraction = ZERO
@@ -54,6 +56,11 @@ class Atom:
     def gaussian(self) -> bool:
         """Whether it is Gaussian and random."""
         return self.value is None and (self.kind in ("source", "product") or self.kind == "sum" and bool(self.form))
+
+    @property
+    def flat(self) -> bool:
+        """Whether it is a sum of atoms with numbers before them."""
+        return self.kind == "sum" and all(len(atoms) < 2 for _, _, _, atoms in self.inside.listed())
 
 
 Powers = tuple[tuple[Atom, int], ...]
@@ -118,6 +125,11 @@ def _nil(a: Atom) -> bool:
     return a.value is not None and a.value.is_zero
 
 
+def later_sum(a: Atom, b: Atom) -> Atom:
+    """Return the one to write out: a sum, the later of two."""
+    return max(a, b, key=lambda x: (x.kind == "sum", x.number))
+
+
 class Deeper(Exception):
     """An expectation that needs too many others first; ``again`` computes what is missing."""
 
@@ -175,7 +187,7 @@ class Expectations:
 
     def _covariance(self, a: Atom, b: Atom, pair: bool) -> Node:
         if a.kind == "sum" or b.kind == "sum":
-            if a.number >= b.number:
+            if later_sum(a, b) is a:
                 return self._linear([(c, fs, x, b) for c, fs, x in a.form or ()], ROW, pair)
             return self._linear([(c, fs, a, x) for c, fs, x in b.form or ()], COL, pair)
         if a.kind != b.kind or a.family != b.family:
@@ -327,9 +339,15 @@ class Expectations:
             names = " ".join(f"{f[0].name}(.)" for f in cluster)
             raise NotCoveredError(cluster[0][3].line, names, "an expectation over more than two functions of dependent "
                                   "Gaussians has no kernel formula", "take program.limit, which integrates or samples")
-        # integration by parts: E g F = sum_k cov(g, l_k) E dF/dl_k
         rest = list(cluster)
         rest.remove(plain)
+        merged = self._merged(plain, rest)
+        if merged is not None:
+            head, group = merged
+            mean, where = self._cluster_mean(group, pair)
+            heads = tuple((f, plain[2] if pair else ROW) for f in head)
+            return graph.total([(1.0, (*heads, (mean, where)))], pair=both), place
+        # integration by parts: E g F = sum_k cov(g, l_k) E dF/dl_k
         terms = []
         for i, f in enumerate(rest):
             common = self._common(plain, f, pair)
@@ -338,13 +356,13 @@ class Expectations:
             where = BOTH if pair and plain[2] != f[2] else f[2] if pair else ROW
             others = rest[:i] + rest[i + 1:]
             if f[0] is not None:
-                if getattr(f[0], "jumps", ()):
+                if f[0].jumps:
                     raise NotCoveredError(f[3].line, f[0].name, "a product with a function that jumps has no kernel "
                                           "formula", "take program.limit, or a continuous function")
                 slope = f[0].partial(0)
                 if slope is None:
                     continue
-                others = [*others[:i], (slope, f[1], f[2], f[3]), *others[i:]]
+                others = [*others[:i], (slope, f[1], f[2], replace(f[3], fn=slope, primitive=None)), *others[i:]]
             means: list[Factor] = [(common, where)]
             left = others
             while left:
@@ -352,3 +370,15 @@ class Expectations:
                 means.append(self._cluster_mean(group, pair))
             terms.append((1.0, tuple(means)))
         return graph.total(terms, pair=both), place
+
+    def _merged(self, plain, rest: list) -> tuple[tuple[Node, ...], list] | None:
+        """Return ``g f'(r g) = k f(r g)/r`` for f homogeneous of degree k (Euler), which has a meaning at jumps."""
+        ((_, _, g),) = plain[1]
+        for i, (fn, form, side, a) in enumerate(rest):
+            if fn is None or a.primitive is None or side != plain[2] or len(form) != 1 or form[0][2] is not g:
+                continue
+            (c, fs, _), whole = form[0], a.primitive
+            inverse = [self.graph.function(nonlinearity("reciprocal"), [f]) for f in fs]
+            k = self.graph.constant(float(whole.degree) / c)
+            return (k, *inverse), [*rest[:i], (whole, form, side, replace(a, fn=whole, primitive=None)), *rest[i + 1:]]
+        return None

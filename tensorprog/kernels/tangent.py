@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.kernels.expectations import ZERO, Atom, Expectations, Z
+from tensorprog.kernels.expectations import ZERO, Atom, Expectations, Z, later_sum
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node
 
 
@@ -43,8 +43,8 @@ class Tangents(Expectations):
         return self.recall(("tangent", a.number, b.number, pair), lambda: self._tangent(a, b, pair))
 
     def _tangent(self, a: Atom, b: Atom, pair: bool) -> Powers:
-        last = max(a, b, key=lambda x: x.number)
-        if last.kind == "sum" and all(len(atoms) < 2 for _, _, _, atoms in last.inside.listed()):
+        last = later_sum(a, b)
+        if last.flat:
             return self._of_terms(a, b, last is a, pair)
         if not a.kind == b.kind == "product":
             return self.products(self.opened(a), self.opened(b), pair)
@@ -124,18 +124,18 @@ class Tangents(Expectations):
     def _by(self, a: Atom) -> list[Partial]:
         if a.kind == "source":
             return []
-        if a.kind == "product" or a.gaussian:
+        if a.kind == "product" or a.gaussian and a.flat:
             return [(a, self.one)]
         if a.kind == "sum":
             return self.partials(a.inside)
         slope = a.fn.partial(0)
         if slope is None:
             return []
-        outer = self.make(slope, a.inside, a.line)
+        outer = self.make(slope, a.inside, a.line, a.fn if a.fn.degree else None)
         return [(base, Z.of((c * d, e + g, (*fs, *hs), [*xs, *ys]) for c, e, fs, xs in outer.listed()
                             for d, g, hs, ys in inner.listed())) for base, inner in self.partials(a.inside)]
 
-    def make(self, fn: Any, z: Z, line: str) -> Z:
-        """Return ``fn(z)``."""
+    def make(self, fn: Any, z: Z, line: str, primitive: Any = None) -> Z:
+        """Return ``fn(z)``; ``primitive`` is the homogeneous function that fn is the derivative of, if it is one."""
         raise NotImplementedError
 
