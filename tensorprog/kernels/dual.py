@@ -10,7 +10,8 @@ import numpy as np
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.kernels import closed
-from tensorprog.kernels.rows import share
+from tensorprog.kernels.compose import Homogeneous
+from tensorprog.kernels.rows import BLOCK, share
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,31 @@ class Dual:
         """This dual and that of the derivatives."""
         return self, self.slope
 
+    @cached_property
+    def homogeneous(self) -> Homogeneous | None:
+        """What ``compose`` needs of a homogeneous nonlinearity of degree one; None for others, and for mixed pairs.
+
+        >>> from tensorprog.atoms.registry import nonlinearity
+        >>> dual(nonlinearity("abs")).homogeneous, dual(nonlinearity("erf")).homogeneous
+        (Homogeneous(second_moment=1.0, bend=2.0), None)
+        """
+        if self.phi != self.psi or self.phi.degree != 1:
+            return None
+        up, down = float(self.phi(1.0)), float(self.phi(-1.0))
+        return Homogeneous((up * up + down * down) / 2, (up + down) ** 2 / (up * up + down * down))
+
     def block(self, q1, q2, c, out, slope) -> None:
         """Write into ``out`` and ``slope`` (None: not wanted) in the calling thread; q1 is a column, q2 a row.
 
         What the public methods do for each block of rows: a network's layers can be run on one block after the other.
         ``out`` may be c, ``slope`` may not.
         """
+        if (width := c.shape[1]) > BLOCK:
+            for i in range(0, width, BLOCK):
+                cut = np.s_[:, i:i + BLOCK]
+                self.block(q1, q2[cut] if q2.shape[1] > 1 else q2, c[cut], *(x if x is None else x[cut]
+                                                                            for x in (out, slope)))
+            return
         with np.errstate(under="ignore"):
             if slope is None or self.both:
                 self.formula(q1, q2, c, out, slope)

@@ -46,17 +46,19 @@ class Law(NamedTuple):
         """Return ``E w(z)`` and the law weighted by w, the density of N(t, v); v = 0 puts z at t.
 
         >>> mass, law = Law(0.0, 0.0, 1.0, 1.0, 0.5, 0.75).weighted(0.0, 0.0)
-        >>> round(float(mass) * math.sqrt(2 * math.pi), 12), law.q1, law.q2
+        >>> round(float(mass) * math.sqrt(2 * math.pi), 12), law.q1, float(law.q2)
         (1.0, 0.0, 0.75)
         """
-        total = v + self.q1
+        total = np.asarray(v + self.q1, float)
+        # Where both variances are 0 the mass is infinite or 0; it only ever meets a factor that is 0 there.
+        inverse = np.divide(1, total, out=np.zeros_like(total), where=total != 0)
         off = t - self.m1
-        mass = np.exp(-off * off / (2 * total)) / np.sqrt(2 * math.pi * np.abs(total))
+        mass = np.sqrt(np.abs(inverse) / (2 * math.pi)) * np.exp(-off * off / 2 * inverse)
         away = not (isinstance(off, float) and off == 0)
-        m1 = self.m1 + self.q1 / total * off if away else self.m1
-        m2 = self.m2 + self.c / total * off if away else self.m2
-        share = v / total
-        law = Law(m1, m2, self.q1 * share, (self.q2 * v + self.gap) / total, self.c * share, self.gap * share)
+        m1 = self.m1 + self.q1 * inverse * off if away else self.m1
+        m2 = self.m2 + self.c * inverse * off if away else self.m2
+        share = v * inverse
+        law = Law(m1, m2, self.q1 * share, (self.q2 * v + self.gap) * inverse, self.c * share, self.gap * share)
         return mass, law if v else law._replace(q1=0.0, c=0.0, gap=0.0)
 
     def moved(self, a: complex, b: complex) -> tuple[Array, Law]:
@@ -205,6 +207,11 @@ def find(phi: Nonlinearity, psi: Nonlinearity) -> tuple[str, Formula]:
         with np.errstate(divide="ignore", invalid="ignore"):
             out[...] = expectation(a, b, Law(0.0, 0.0, q1, q2, c, gap), where)
 
+    bends = [sum(1 for k in f for g in k.gates if any(g)) for f in (a, b)]
+    if bends[0] * bends[1] > 1 and any(g[0] for k in (*a, *b) for g in k.gates):
+        from tensorprog.kernels import numeric
+
+        return "closed form", numeric.flat(formula)
     return "closed form", formula
 
 

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-#: Entries of a block: the dozen arrays of a layer's formulas then fit in a core's cache.
-BLOCK = 1 << 15
+#: Entries of a block: a dozen arrays of doubles fit in a core's cache, and one is below the 128 KiB from which on the
+#: C library asks the kernel for fresh pages each time.
+BLOCK = 12_000
 #: Matrices up to this many entries are not worth a thread.
 SMALL = 1 << 16
 _INSIDE = threading.local()

@@ -1,0 +1,248 @@
+r"""Dual activations by quadrature, for records whose pieces give no closed form: tanh, sigmoid, silu, users' own.
+
+Values at fixed variances come from Hermite series (smooth functions of moderate arguments) or from nested
+Gauss-Legendre panels that end at kinks and shrink with the blur ``sqrt(1 - rho^2)`` around them. Matrices are read from
+interpolants of such values: one function of the angle if all variances agree; else, if nothing bends away from 0,
+Chebyshev polynomials in the logarithms of both variances and the angle, an octave at a time. What bends at other
+points is integrated for every pair, slowly.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+from numpy.polynomial import chebyshev, legendre
+
+from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.errors import NotCoveredError
+from tensorprog.kernels.closed import Formula, correlation
+from tensorprog.kernels.lookup import Lookup, chebyshev_coefficients, chebyshev_nodes
+
+#: Errors of interpolation, relative to sqrt(E phi^2 E psi^2); the promise is 1e-8.
+TOLERANCE = 1e-10
+#: Hermite coefficients, and the trapezoidal rule that finds them.
+ORDER, STEP, REACH = 2048, 0.02, 13.0
+#: Chebyshev polynomials in an octave of variances (singularities are a half turn of the logarithm away), and in angle.
+OCTAVE, ANGLES = 11, (32, 64, 128, 256)
+#: Kinks that nested panels follow; values a panel; evaluations at once.
+KINKS, POINTS, CHUNK = 128, 14, 1 << 21
+#: Where panels end around a feature, in units of its width.
+GRADES = (-4.0, -1.5, -0.5, 0.0, 0.5, 1.5, 4.0)
+_X, _W = legendre.leggauss(POINTS)
+
+
+@lru_cache(maxsize=1)
+def _hermite() -> tuple[np.ndarray, np.ndarray]:
+    """Return points, and normalized Hermite polynomials at them times the density and the step, (points, ORDER)."""
+    x = np.arange(-REACH, REACH + STEP / 2, STEP)
+    root = np.exp(-x * x / 4) / (2 * math.pi) ** 0.25
+    h = np.empty((ORDER, len(x)))
+    h[0], h[1] = root, x * root
+    for k in range(1, ORDER - 1):
+        h[k + 1] = (x * h[k] - math.sqrt(k) * h[k - 1]) / math.sqrt(k + 1)
+    return x, (h * (root * STEP)).T
+
+
+class Rule:
+    """``E phi(s1 X) psi(s2 (X sin t + Y cos t))`` for all combinations of some s1, s2 and t.
+
+    >>> from tensorprog.atoms.registry import nonlinearity
+    >>> erf = nonlinearity("erf")
+    >>> value = Rule(erf, erf).values(np.array([1.0]), np.array([1.0]), np.array([math.pi / 6]))
+    >>> abs(value[0, 0, 0] - 2 / math.pi * math.asin(1 / 3)) < 1e-14
+    np.True_
+    """
+
+    def __init__(self, phi: Nonlinearity, psi: Nonlinearity):
+        self.phi, self.psi = phi, psi
+        self.kinks = tuple(sorted({float(k) for f in (phi, psi) for k in (*f.kinks, *f.jumps)}))
+        #: Whether rescaling moves no kink.
+        self.central = not any(self.kinks)
+
+    def values(self, s1: np.ndarray, s2: np.ndarray, t: np.ndarray) -> np.ndarray:
+        """Return the values, shape (len(s1), len(s2), len(t))."""
+        if not self.kinks:
+            a, b = self.coefficients(self.phi, s1), self.coefficients(self.psi, s2)
+            if a is not None and b is not None:
+                powers = np.sin(t) ** np.arange(ORDER)[:, None]
+                return ((a[:, None] * b[None]).reshape(-1, ORDER) @ powers).reshape(len(s1), len(s2), len(t))
+        j, k = (x.ravel() for x in np.meshgrid(np.arange(len(s2)), np.arange(len(t)), indexing="ij"))
+        if self.central:
+            seen = self.nested(np.broadcast_to(s1, (len(j), len(s1))), s2[j], np.sin(t[k]), np.cos(t[k]))
+        else:
+            seen = np.stack([self.nested(np.full((len(j), 1), s), s2[j], np.sin(t[k]), np.cos(t[k]))[:, 0]
+                             for s in s1], axis=-1)
+        return seen.T.reshape(len(s1), len(s2), len(t))
+
+    @staticmethod
+    def coefficients(phi: Nonlinearity, s: np.ndarray) -> np.ndarray | None:
+        """Return the Hermite coefficients of x -> phi(s x), (len(s), ORDER); None if they do not say everything."""
+        x, weights = _hermite()
+        seen = phi(s[:, None] * x)
+        a = seen @ weights
+        square = seen * seen @ (np.exp(-x * x / 2) * (STEP / math.sqrt(2 * math.pi)))
+        return a if np.all(np.abs(square - (a * a).sum(-1)) < TOLERANCE / 4 * square) else None  # Parseval, and Cauchy
+
+    def nested(self, s1: np.ndarray, s2: np.ndarray, rho: np.ndarray, s: np.ndarray) -> np.ndarray:
+        """Return values for entries e: s1 (E, A); s2, rho and s = sqrt(1 - rho^2) (E,); shape (E, A).
+
+        With several s1 an entry, they are of one size and nothing bends away from 0.
+        """
+        step = max(1, CHUNK // 100_000)
+        return np.concatenate([self._nested(s1[e], s2[e, None], rho[e, None], np.maximum(s[e, None], 1e-300))
+                               for e in (slice(i, i + step) for i in range(0, len(s2), step))])
+
+    def _nested(self, s1, s2, rho, s):
+        growths, scale = {self.phi.growth, self.psi.growth}, (float(self.phi.scale), float(self.psi.scale))
+        far = 10 + (2 * max(s1.max(), s2.max()) if growths != {"polynomial"} else 0)
+        steep, top = np.where(rho < 0, -1, 1) * np.maximum(np.abs(rho), 0.05), s1.max(1, keepdims=True)
+        outer, inner = [], []
+        for t in {0.0, *self.kinks}:
+            at = t / (s2 * steep)
+            outer += [(t / top, scale[0] / top), (at, s / steep), (at, scale[1] / (s2 * steep))]
+        x, w = _panels([(a[:, 0], b[:, 0]) for a, b in outer], len(s2), far)
+        for t in {0.0, *self.kinks}:
+            inner.append(((t / s2 - rho * x) / s, scale[1] / (s2 * s)))
+        y, v = _panels(inner, *x.shape, far)
+        smooth = np.sum(self.psi(s2[..., None] * (rho[..., None] * x[..., None] + s[..., None] * y)) * v, -1)
+        return np.einsum("eax,ex->ea", self.phi(s1[..., None] * x[:, None]), smooth * w)
+
+
+def _panels(features, *shape_and_far) -> tuple[np.ndarray, np.ndarray]:
+    # Nodes and weights of the standard Gaussian on [-far, far], panels graded around each (centre, width).
+    *shape, far = shape_and_far
+    edges = [np.broadcast_to(x, shape) for x in np.linspace(-far, far, math.ceil(far) + 1)]
+    with np.errstate(over="ignore", invalid="ignore"):
+        edges += [np.broadcast_to(np.nan_to_num(a + b * o), shape) for a, b in features for o in GRADES]
+    cut = np.sort(np.clip(np.stack(edges, -1), -far, far), -1)
+    low, half = cut[..., :-1, None], np.diff(cut)[..., None] / 2
+    x = low + half * (1 + _X)
+    w = half * _W * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return x.reshape(*shape, -1), w.reshape(*shape, -1)
+
+
+class Interpolant:
+    """The dual activation of two records on whole blocks, from tables of a ``Rule`` that are made when needed."""
+
+    def __init__(self, phi: Nonlinearity, psi: Nonlinearity):
+        self.rule, self.where = Rule(phi, psi), f"E {phi.name}(g) {psi.name}(g')"
+        self.curve, self.octaves = lru_cache(maxsize=64)(self._curve), lru_cache(maxsize=1024)(self._octaves)
+
+    def __call__(self, q1, q2, c, out, dot):
+        """Write the values into ``out``; q1 is a column, q2 a row, or all are columns."""
+        q1, q2, c = (x.astype(float, copy=False) for x in (q1, q2, c))
+        t = np.arcsin(correlation(q1, q2, c))
+        if agree(q1) and agree(q2):
+            out[...] = self.curve(_mean(q1), _mean(q2))(t / math.pi + 0.5)
+        elif self.rule.central:
+            self.by_octaves(q1, q2, t, out)
+        else:
+            s1, s2, angle = np.broadcast_arrays(np.sqrt(q1), np.sqrt(q2), t)
+            angle = angle.ravel()
+            out[...] = self.rule.nested(s1.reshape(-1, 1), s2.ravel(), np.sin(angle), np.cos(angle)).reshape(out.shape)
+
+    def _curve(self, q1: float, q2: float) -> Lookup:
+        s1, s2 = np.sqrt([[q1], [q2]])
+        return Lookup.fit(lambda x: self.rule.values(s1, s2, (x - 0.5) * math.pi)[0, 0], TOLERANCE)
+
+    def by_octaves(self, q1, q2, t, out):
+        """Write values from Chebyshev polynomials in the variances' logarithms and the angle."""
+        if q2.shape != (1, t.shape[1]):  # pairs one by one, all of them columns
+            for i in range(len(q1)):
+                self.by_octaves(q1[i:i + 1], q2[i:i + 1], t[i:i + 1], out[i:i + 1])
+            return
+        (level1, place1), (level2, place2) = (_octave(q.ravel()) for q in (q1, q2))
+        basis1, basis2 = (chebyshev.chebvander(x, OCTAVE - 1) for x in (place1, place2))
+        angle = t * (2 / math.pi)
+        for j in np.unique(level2):
+            columns = np.flatnonzero(level2 == j)
+            for i, level in enumerate(level1):
+                tensor = self.octaves(int(level), int(j))
+                own = np.tensordot(basis1[i], tensor, 1)
+                seen = chebyshev.chebvander(angle[i, columns], tensor.shape[2] - 1) @ own.T
+                out[i, columns] = np.einsum("cn,cn->c", seen, basis2[columns])
+
+    def _octaves(self, i: int, j: int) -> np.ndarray:
+        # Chebyshev coefficients on 2^i <= q1 < 2^(i+1), 2^j <= q2 < 2^(j+1), shape (OCTAVE, OCTAVE, angles).
+        s1, s2 = (2 ** ((k + (1 + chebyshev_nodes(OCTAVE)) / 2) / 2) for k in (i, j))
+        tensor, worst = np.zeros(0), 1.0
+        for n in ANGLES:
+            a = chebyshev_coefficients(self.rule.values(s1, s2, chebyshev_nodes(n) * (math.pi / 2)))
+            tensor = chebyshev_coefficients(chebyshev_coefficients(a.transpose(2, 1, 0)).transpose(0, 2, 1))
+            tensor, size = tensor.transpose(1, 2, 0), np.abs(a).max()
+            worst = max(np.abs(tensor[..., -2:]).max(), np.abs(tensor[-1:]).max(), np.abs(tensor[:, -1:]).max()) / size
+            if worst < TOLERANCE:
+                return tensor
+        raise NotCoveredError(self.where, worst, "this function of the angle is too sharp for a table",
+                              "smaller variances, or a formula with kinks that are named")
+
+
+def agree(q: np.ndarray) -> bool:
+    """Return whether all variances are one number, up to rounding."""
+    return bool(q.size) and float(np.ptp(q)) <= 1e-14 * float(np.max(q))
+
+
+def _mean(q: np.ndarray) -> float:
+    return float(q.flat[0])
+
+
+def _octave(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the octaves of variances, and the places in them from -1 to 1."""
+    log = np.log2(np.where(q > 0, q, 1))
+    level = np.floor(log)
+    return level.astype(int), 2 * (log - level) - 1
+
+
+def find(phi: Nonlinearity, psi: Nonlinearity) -> Formula:
+    """Return the formula of a pair of records; raises NotCoveredError where quadrature does not help."""
+    for f in (phi, psi):
+        if f.growth == "faster":
+            raise NotCoveredError(f"E {f.name}(g)^2", f.growth, "the expectation is infinite at some variance",
+                                  "a nonlinearity that grows at most exponentially")
+        if len(f.kinks) > KINKS:
+            raise NotCoveredError(f"E {f.name}(g)^2", len(f.kinks), "too many kinks for quadrature",
+                                  f"at most {KINKS} of them")
+    return Interpolant(phi, psi)
+
+
+def flat(formula: Formula) -> Formula:
+    """Return a slow formula that reads large blocks of equal variances from a table of itself."""
+    @lru_cache(maxsize=64)
+    def curve(q1: float, q2: float) -> Lookup:
+        def values(x):
+            rho = np.sin((x - 0.5) * math.pi)[:, None]
+            out = np.empty_like(rho)
+            formula(np.full_like(rho, q1), np.full_like(rho, q2), rho * math.sqrt(q1 * q2), out, None)
+            return out[:, 0]
+
+        return Lookup.fit(values, TOLERANCE)
+
+    def fast(q1, q2, c, out, dot):
+        if c.size >= 4096 and agree(q1) and agree(q2):
+            angle = np.arcsin(correlation(*(x.astype(float, copy=False) for x in (q1, q2, c))))
+            out[...] = curve(_mean(q1), _mean(q2))(angle / math.pi + 0.5)
+        else:
+            formula(q1, q2, c, out, dot)
+
+    return fast
+
+
+def mean(phi: Nonlinearity) -> Callable[[np.ndarray], np.ndarray]:
+    """Return ``q -> E phi(sqrt(q) Z)`` for arrays of variances.
+
+    >>> from tensorprog.atoms.registry import nonlinearity
+    >>> mean(nonlinearity("sigmoid"))(np.array([2.0])).round(12)
+    array([0.5])
+    """
+    kinks = {0.0, *(float(k) for k in phi.kinks)}
+
+    def formula(q):
+        s = np.sqrt(np.maximum(np.asarray(q, float).ravel(), 1e-300))[:, None]
+        far = 10 + (2 * s.max() if phi.growth != "polynomial" else 0)
+        x, w = _panels([(t / s[:, 0], float(phi.scale) / s[:, 0]) for t in kinks], len(s), far)
+        return np.where(np.asarray(q) == 0, phi(0.0), np.sum(phi(s * x) * w, -1).reshape(np.shape(q)))
+
+    return formula
