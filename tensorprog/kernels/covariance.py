@@ -76,6 +76,8 @@ class Matrix:
 
 
 Options = Mapping[str, float]
+#: What options may name in any network, so that they need not follow its depth.
+ROLES = frozenset(("*", "input", "hidden", "readout", "bias", "gain"))
 
 
 class Covariances(Tangents):
@@ -109,7 +111,7 @@ class Covariances(Tangents):
             self.env[line.out] = self.settle(lambda line=line: covariance[line](self, line))
 
     def _check_options(self) -> None:
-        known = {"*", *(p.out for p in self.network.params), *(p.param.role for p in self.network.params)}
+        known = ROLES | {p.out for p in self.network.params} | {p.param.role for p in self.network.params}
         for option, given in self.options.items():
             for name, x in given.items():
                 if name not in known:
@@ -181,6 +183,8 @@ class Covariances(Tangents):
 
     def make(self, fn: Any, z: Z, line: str, primitive: Any = None) -> Z:
         """Return ``fn(z)``, z of order n^0 unless fn is homogeneous."""
+        if z.alone is not None and z.alone.kind == "sum" and not z.alone.gaussian:
+            z = z.alone.inside
         size, degree = z.size, getattr(fn, "degree", None)
         if getattr(fn, "name", "") == "identity":
             return z

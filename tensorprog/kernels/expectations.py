@@ -30,6 +30,7 @@ class Atom:
         kind: "source" (an initial vector), "product" (a matrix times a vector), "function", or "sum" (a line's name).
         line: where it is from.
         reach: the matrices and initial vectors that it depends on.
+        drawn: those that it is linear in, given all others; None if it is not.
         value: of an atom that is not random, its value; it may still be trained.
         inside: of a product the vector it is of, of a function the argument, of a sum its terms.
         fn: the function. primitive: of a derivative, the function that it is of.
@@ -51,6 +52,21 @@ class Atom:
     power: Fraction = ZERO
     family: Any = None
     law: Any = None
+    drawn: frozenset[str] | None = None
+
+    def __post_init__(self):
+        if self.kind in ("source", "product"):
+            self.drawn = frozenset((self.family if self.kind == "source" else self.family[0].name,))
+        elif self.flat:
+            parts = [x.drawn for _, _, _, atoms in self.inside.listed() for x in atoms]
+            known = [x for x in parts if x is not None]
+            self.drawn = frozenset().union(*known) if len(known) == len(parts) else None
+
+    def meets(self, other: Atom) -> bool:
+        """Whether the two can have anything in common."""
+        if self.drawn is None or other.drawn is None:
+            return not self.reach.isdisjoint(other.reach)
+        return not self.drawn.isdisjoint(other.drawn)
 
     @property
     def gaussian(self) -> bool:
@@ -179,7 +195,7 @@ class Expectations:
 
     def covariance(self, a: Atom, b: Atom, pair: bool) -> Node:
         """Return the covariance of two Gaussian atoms, a at the row's input and b at the column's."""
-        if not a.reach & b.reach:
+        if not a.meets(b):
             return self.graph.constant(0.0)
         if not pair and b.number < a.number:
             a, b = b, a

@@ -36,7 +36,7 @@ class Tangents(Expectations):
 
     def tangent(self, a: Atom, b: Atom, pair: bool) -> Powers:
         """Return T of two atoms that are products with matrices, or Gaussian sums, by powers of n."""
-        if not a.reach & b.reach:
+        if not a.meets(b):
             return {}
         if not pair and b.number < a.number:
             a, b = b, a

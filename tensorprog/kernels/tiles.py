@@ -234,6 +234,8 @@ def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndar
             schedule.run({k: v[r] for k, v in one.items()}, {k: v[c] for k, v in cols.items()}, here, free)
             if two is None and c.start != r.start:
                 out[c, r] = here.T
+            elif two is None:
+                np.copyto(here, here.T.copy(), where=np.tri(len(here), dtype=bool))
 
     count = max(1, min(len(tiles), cores() if workers is None else workers))
     size = max(1, min(16, len(tiles) // (8 * count)))

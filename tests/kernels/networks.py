@@ -129,7 +129,8 @@ def linear_attention():
     net = Net()
     W, Q, V = net.weight("W", net.n, net.d), net.weight("Q", net.n, net.n), net.weight("Vm", net.n, net.n)
     xs = [net.p.let(f"x{t}", W @ net.data(f"xi{t}")) for t in range(2)]
-    qs, vs = [net.p.let(f"q{t}", Q @ x) for t, x in enumerate(xs)], [net.p.let(f"v{t}", V @ x) for t, x in enumerate(xs)]
+    qs = [net.p.let(f"q{t}", Q @ x) for t, x in enumerate(xs)]
+    vs = [net.p.let(f"v{t}", V @ x) for t, x in enumerate(xs)]
     logits = [net.p.let(f"l{s}", net.p.mean(qs[0] * qs[s])) for s in range(2)]
     return net.readout(net.p.let("y", logits[0] * vs[0] + logits[1] * vs[1]))
 
@@ -158,7 +159,8 @@ def inputs(network, rng, count=2):
     from tensorprog.program.instructions import Data
 
     names = {x.out: int(x.type.dim.factor) for x in network.lines if isinstance(x, Input) and isinstance(x.law, Data)}
-    return [{k: [Fraction(int(v), 4) for v in rng.choice([-5, -3, -2, 2, 3, 5], d)] for k, d in names.items()} for _ in range(count)]
+    quarters = [-5, -3, -2, 2, 3, 5]
+    return [{k: [Fraction(int(v), 4) for v in rng.choice(quarters, d)] for k, d in names.items()} for _ in range(count)]
 
 
 def arrays(data):

@@ -1,0 +1,411 @@
+"""Kernels against published values, the limit engine, and networks of finite width."""
+
+import math
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+import tensorprog as tp
+from tensorprog.errors import NotCoveredError, ProgramError
+from tensorprog.kernels import tiles
+from tensorprog.kernels.kernel import nngp, ntk
+from tensorprog.kernels.tiles import Schedule
+from tensorprog.program.text import parse
+
+from .networks import NETWORKS, Net, arrays, inputs, mlp, recurrent, residual
+from .oracle import Copies, covariance, exponents, finite
+
+RNG = np.random.default_rng(4)
+
+
+def kappa(rho):
+    """Return E relu relu' and E step step' at correlation rho, times 2."""
+    t = math.acos(min(1.0, rho))
+    return (math.sin(t) + (math.pi - t) * rho) / math.pi, (math.pi - t) / math.pi
+
+
+# ------------------------------------------------------------------------------------------ published values
+
+
+def test_relu_tangent_kernel_by_hand():
+    # Theta_1 = rho, Theta_{l+1} = rho_{l+1} + kappa'(rho_l) Theta_l for variances 2 (Jacot et al. 2018)
+    X = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+    k = ntk(tp.nets.mlp(depth=2, activation="relu", d_in=2), variances={"hidden": 2, "readout": 2},
+            rates={"hidden": 2, "readout": 2})
+    rho, theta = 0.6, 0.6
+    for _ in range(2):
+        rho, slope = kappa(rho)
+        theta = rho + slope * theta
+    assert abs(k(X)[0, 1] - theta) < 1e-14
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5, 30, 100])
+def test_diagonal_is_exact(depth):
+    # every layer adds one at correlation 1, where an arccos of a rounded number would cost half of the digits
+    X = np.random.default_rng(depth).standard_normal((40, 7))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    options = {"variances": {"hidden": 2, "readout": 2}, "rates": {"hidden": 2, "readout": 2}}
+    k = ntk(tp.nets.mlp(depth=depth, activation="relu", d_in=7), **options)
+    assert np.abs(np.diag(k(X)) / (depth + 1) - 1).max() < 1e-13
+    assert np.abs(np.diag(k(X, X.copy())) / (depth + 1) - 1).max() < 1e-12
+
+
+#: Jacot et al. 2018, all variances 2 as multipliers, the first over d.
+JACOT = {"hidden": math.sqrt(2), "readout": math.sqrt(2)}
+
+
+def test_published_relu_tangent_kernel():
+    X = np.array([[1.0, 0.0, 1.0, -1.0], [0.5, 1.0, 0.0, 1.0]])
+    network, options = tp.nets.mlp(depth=2, activation="relu", d_in=4), JACOT | {"input": math.sqrt(2 / 4)}
+    got, wanted = ntk(network, multipliers=options)(X), [4.5, 0.6793363548941691, 3.375]
+    assert np.abs(got[np.triu_indices(2)] - wanted).max() < 1e-12
+    got, wanted = nngp(network, multipliers=options)(X), [1.5, 0.5723803353784849, 1.125]
+    assert np.abs(got[np.triu_indices(2)] - wanted).max() < 1e-12
+
+
+@pytest.mark.parametrize("depth, want", [(1, 3.0), (2, 4.5), (5, 9.0)])
+def test_published_relu_tangent_kernel_on_the_diagonal(depth, want):
+    network = tp.nets.mlp(depth=depth, activation="relu", d_in=4)
+    x = np.array([[1.0, 0.0, 1.0, -1.0]])
+    assert abs(ntk(network, multipliers=JACOT | {"input": math.sqrt(2 / 4)})(x)[0, 0] - want) < 1e-13
+
+
+def test_recurrent_erf_network():
+    # B.rnn.erf: the covariances of s1, s2, s3 (Tensor Programs I)
+    program = parse("""
+        dim n
+        dim d = 2
+        dim one = 1
+        matrix W : n x n ~ N(0, 6/5/n)
+        matrix U : n x d ~ N(0, 1/2)
+        vector b : n ~ N(0, 1/10)
+        input e1 : d
+        input e2 : d
+        input e3 : d
+        s1 = erf(U @ e1 + b)
+        s2 = erf(W @ s1 + U @ e2 + b)
+        s3 = erf(W @ s2 + U @ e3 + b)
+        output s1, s2, s3
+    """)
+    k = nngp(program)
+    K = k(np.array([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]]))[:, :, 0, 0]
+    want = [0.3672859016761556, 0.04894932136120253, 0.2541240484816183, 0.4721281572009205, 0.23482091975905287,
+            0.5587087186647488]
+    assert np.abs(K[np.triu_indices(3)] - np.array(want)).max() < 1e-12
+    assert np.array_equal(K, K.T) and k.inputs == ("e1", "e2", "e3")
+
+
+def test_tangent_kernel_of_one_hidden_layer_at_one():
+    # D.ntk.relu1: K(1, 1) = E relu^2 + E v^2 E step = 1
+    k = ntk(tp.nets.mlp(depth=1, activation="relu", d_in=1))
+    assert k(np.ones((1, 1)))[0, 0] == 1.0
+
+
+# ------------------------------------------------------------------------------------------ the limit engine
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_kernels_of_architectures_by_the_limit_engine(name):
+    network = NETWORKS[name]()
+    data = inputs(network, np.random.default_rng(len(name)))
+    X, values = arrays(data), exponents(network)
+    want, tangent = covariance(network, data, values), Copies(network, data).kernel(values)
+    assert abs(nngp(network)(X)[0, 1] - want) < 1e-12 * max(1, abs(want))
+    assert abs(ntk(network)(X)[0, 1] - tangent) < 1e-12 * max(1, abs(tangent))
+    one = [data[0], data[0]]  # the diagonal has formulas of its own
+    want, tangent = covariance(network, one, values), Copies(network, one).kernel(values)
+    assert abs(nngp(network)(X)[0, 0] - want) < 1e-12 * max(1, abs(want))
+    assert abs(ntk(network)(X)[0, 0] - tangent) < 1e-12 * max(1, abs(tangent))
+
+
+def random_network(rng):
+    """Return a network of random lines: shared weights, sums, gates, numbers in front."""
+    net = Net()
+    p, n = net.p, net.n
+    shared = net.weight("S", n, n, Fraction(2, 3))
+    pre = [p.let("h0", net.weight("W0", n, net.d) @ net.data())]
+    post = []
+    for i in range(int(rng.integers(2, 6))):
+        kind = rng.choice(["function", "function", "product", "shared", "sum", "gate", "scaled", "post"])
+        pick = [lambda xs: xs[int(rng.integers(len(xs)))]][0]
+        if kind == "function" or not post:
+            post.append(p.let(f"x{i}", net.phi(rng.choice(["relu", "erf", "gelu", "sin", "abs"]), pick(pre))))
+        elif kind in ("product", "shared"):
+            W = shared if kind == "shared" else net.weight(f"W{i + 1}", n, n, Fraction(int(rng.integers(1, 5)), 2))
+            pre.append(p.let(f"h{i + 1}", W @ pick([*pre, *post])))
+        elif kind == "sum":
+            pre.append(p.let(f"h{i + 1}", pick(pre) - pick(pre) / 2))
+        elif kind == "gate":
+            post.append(p.let(f"x{i}", pick(post) * (net.weight(f"G{i}", n, n) @ pick(post))))
+        elif kind == "scaled":
+            x = pick(pre)
+            pre.append(p.let(f"h{i + 1}", x * p.let(f"m{i}", p.mean(x * x))))
+        else:
+            post.append(p.let(f"x{i}", pick(post) + pick([*pre, *post])))
+    return net.readout(post[-1] if post else pre[-1])
+
+
+def test_random_networks_by_the_limit_engine():
+    covered = 0
+    for seed in range(60):
+        network = random_network(np.random.default_rng(seed))
+        data = inputs(network, np.random.default_rng(seed))
+        try:
+            kernels = [f(network)(arrays(data))[0, 1] for f in (nngp, ntk)]
+            wanted = [covariance(network, data, exponents(network)), Copies(network, data).kernel(exponents(network))]
+        except NotCoveredError:
+            continue
+        covered += 1
+        for got, want in zip(kernels, wanted, strict=True):
+            assert abs(got - want) < 1e-11 * max(1, abs(want)), (seed, str(network))
+    assert covered >= 35
+
+
+@pytest.mark.parametrize("parametrization", ["ntp", "sp", "mup", {"V": {"a": 0, "b": 0, "c": 1},
+                                                                  "W1": {"a": 0, "b": 0, "c": 0},
+                                                                  "*": {"a": "1/2", "b": 0, "c": 0}}])
+def test_parametrizations_by_the_limit_engine(parametrization):
+    if parametrization == "sp":
+        from tensorprog.atoms.parametrizations import parametrization as named
+
+        parametrization = named("sp").with_lr(1)
+    network = tp.nets.mlp(depth=2, activation="erf", d_in=2)
+    data = inputs(network, np.random.default_rng(0))
+    values = exponents(network, parametrization)
+    if parametrization == "mup":  # the output vanishes at the start; its gradients do not
+        assert not nngp(network, "mup")(arrays(data)).any()
+        assert ntk(network, "mup")(arrays(data)).any()
+        return
+    if isinstance(parametrization, dict):
+        with pytest.raises(NotCoveredError, match="nngp grows with n"):
+            nngp(network, parametrization)
+        return
+    want = Copies(network, data).kernel(values)
+    assert abs(ntk(network, parametrization)(arrays(data))[0, 1] - want) < 1e-12
+
+
+# ------------------------------------------------------------------------------------------ options
+
+
+def test_options_are_what_a_program_can_say():
+    plain = tp.nets.mlp(depth=2, activation="erf", d_in=2, bias=True)
+    X = RNG.standard_normal((4, 2))
+    a = ntk(plain, variances={"W1": Fraction(4, 3), "W2": Fraction(5, 3), "readout": Fraction(4, 5),
+                              "W1_b": Fraction(1, 3), "W2_b": Fraction(1, 4)})(X)
+    assert np.abs(a - ntk(mlp("erf", "erf", biases=True))(X)).max() < 1e-14
+
+
+def test_multipliers_and_rates():
+    network, X = tp.nets.mlp(depth=2, activation="relu", d_in=2), RNG.standard_normal((4, 2))
+    assert np.allclose(nngp(network, multipliers={"*": 3})(X), 3**6 * nngp(network)(X))
+    # W = 3 w: gradients by w have the square of 3, as has a rate of 9 beside a variance of 9
+    both = ntk(network, variances={"*": 9}, rates={"*": 9})(X)
+    assert np.allclose(ntk(network, multipliers={"*": 3})(X), both)
+    frozen = ntk(network, rates={"*": 0, "readout": 1})(X)
+    assert np.allclose(frozen, nngp(network)(X))  # only the readout learns: its features' covariance
+
+
+def test_zero_biases_are_trained():
+    X = RNG.standard_normal((3, 2))
+    with_bias, without = (ntk(tp.nets.mlp(depth=1, activation="erf", d_in=2, bias=b))(X) for b in (True, False))
+    slopes = ntk(tp.nets.mlp(depth=1, activation="erf", d_in=2), rates={"readout": 0})(X) / (X @ X.T)
+    assert np.allclose(with_bias - without, slopes)
+
+
+# ------------------------------------------------------------------------------------------ arrays
+
+
+def kernels():
+    return [nngp(NETWORKS["biases"]()), ntk(NETWORKS["biases"]()), ntk(NETWORKS["layernorm relu"]()),
+            ntk(tp.nets.mlp(depth=3, activation="relu", d_in=2))]
+
+
+@pytest.mark.parametrize("k", kernels(), ids=str)
+def test_blocks_threads_and_symmetry(k, monkeypatch):
+    X, Y = RNG.standard_normal((53, 2)), RNG.standard_normal((31, 2))
+    whole, cross = k(X), k(X, Y)
+    assert np.array_equal(whole, whole.T)
+    assert np.abs(k(X, X) - whole).max() < 1e-7 * np.abs(whole).max()
+    assert np.array_equal(np.diag(whole), k.diagonal(X))
+    monkeypatch.setattr(tiles, "SIDE", 7)
+    monkeypatch.setattr(tiles.fill, "__kwdefaults__", tiles.fill.__kwdefaults__ | {"side": 7})
+    seen = []
+    small = k(X, progress=lambda done, total: seen.append((done, total)), workers=2)
+    assert np.abs(small - whole).max() < 1e-13 * np.abs(whole).max()
+    assert seen[-1][0] == seen[-1][1] == 8 * 9 // 2 and len(seen) > 1
+    assert np.abs(k(X, Y, workers=1) - cross).max() < 1e-13 * np.abs(cross).max()
+    assert np.abs(k(Y, X).T - cross).max() < 1e-13 * np.abs(cross).max()
+
+
+@pytest.mark.parametrize("k", kernels(), ids=str)
+def test_single_precision(k):
+    X = RNG.standard_normal((20, 2))
+    single = k(X.astype(np.float32))
+    assert single.dtype == np.float32
+    assert np.abs(single - k(X)).max() < 2e-3 * np.abs(single).max()
+
+
+def test_positive_semidefinite():
+    X = RNG.standard_normal((60, 2))
+    for k in kernels():
+        assert np.linalg.eigvalsh(k(X)).min() > -1e-10
+
+
+def test_zero_and_equal_and_opposite_inputs():
+    X = np.array([[1.0, 2.0], [1.0, 2.0], [-1.0, -2.0], [0.0, 0.0], [1.0 + 1e-9, 2.0]])
+    for k in kernels():
+        K = k(X)
+        assert np.all(np.isfinite(K)) and abs(K[0, 1] - K[0, 0]) < 1e-12 * K[0, 0]
+        assert abs(K[0, 4] - K[0, 0]) < 1e-7 * K[0, 0]
+
+
+def test_memory_is_that_of_the_tiles():
+    import tracemalloc
+
+    k = ntk(mlp(*("erf",) * 8, biases=True))
+    schedule = k._schedules["f", "f"]
+    assert isinstance(schedule, Schedule) and schedule.width <= 7  # whatever the depth
+    X = RNG.standard_normal((1500, 2))
+    out = np.empty((1500, 1500))
+    k(X[:300])
+    tracemalloc.start()
+    k(X, out=out, workers=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    tile = tiles.SIDE**2 * 8
+    per_input = 1500 * 8 * 2 * len(k.covariances.graph.nodes)  # what inputs have, twice while it is copied
+    # beside the kernel: a few arrays a thread, and what the formulas take (a dozen)
+    assert peak < 2 * (schedule.width + 14) * tile + per_input < out.nbytes * 2
+    assert tiles.spans(20_000)[0] == slice(0, 191) and len(tiles.spans(20_000)) == 105
+
+
+def test_out_may_be_a_memory_map(tmp_path):
+    k, X = nngp(tp.nets.mlp(activation="erf")), RNG.standard_normal((9, 3))
+    out = np.lib.format.open_memmap(tmp_path / "K.npy", mode="w+", dtype=np.float32, shape=(9, 9))
+    k(X, out=out)
+    out.flush()
+    assert np.abs(np.load(tmp_path / "K.npy") - k(X)).max() < 1e-6
+
+
+def test_inputs_by_name_and_by_place():
+    k = nngp(recurrent("erf", 2))
+    X = RNG.standard_normal((3, 2, 2))
+    assert np.array_equal(k(X), k({"xi1": X[:, 0], "xi2": X[:, 1]}))
+    p = parse("dim n\ndim d = 2\nmatrix U : n x d ~ N(0, 1)\ninput x : d = [1, 0]\ninput y : d\nh = U @ x + U @ y\n"
+              "output h")
+    only = nngp(p)  # x has values: it is a constant of the network
+    assert only.inputs == ("y",) and only(np.array([[0.0, 2.0]]))[0, 0] == 5.0
+    assert nngp(p, inputs=("x", "y"))(np.ones((1, 2, 2)))[0, 0] == 8.0
+
+
+def test_deep_networks_compile_without_deep_recursion():
+    for network in (mlp(*("erf",) * 400), residual("erf", 150), recurrent("erf", 60)):
+        k = ntk(network)
+        size = (1, 2) if len(k.inputs) == 1 else (1, 60, 2)
+        assert np.isfinite(k(np.ones(size))).all()
+
+
+def test_cold_start_without_sympy():
+    code = ("import sys, numpy as np, tensorprog as tp\n"
+            "net = tp.nets.mlp(depth=3, activation={!r}, d_in=4, bias={})\n"
+            "tp.kernels.ntk(net, variances={{'*': 1.5}})(np.eye(4))\n"
+            "print('sympy' in sys.modules, 'scipy' in sys.modules)")
+    root = Path(tp.__file__).parents[1]
+    for name, bias in (("relu", False), ("relu", True), ("erf", True)):
+        done = subprocess.run([sys.executable, "-c", code.format(name, bias)], capture_output=True, text=True, cwd=root,
+                              check=True)
+        assert done.stdout.split() == ["False", "False"], name
+
+
+# ------------------------------------------------------------------------------------------ what is refused
+
+
+def refused(text, **options):
+    network = parse("dim n\ndim d = 2\ndim o = 1\ninput xi : d\nparam U : n x d [a=0, b=0, c=0]\n"
+                    "param W : n x n [a=1/2, b=0, c=0]\nparam V : o x n [a=1/2, b=0, c=0]\n" + text)
+    return lambda make=nngp: make(network, **options)
+
+
+@pytest.mark.parametrize("text, reason, line", [
+    ("h = U @ xi\ny = W.T @ relu(W @ h)\noutput y", "W and its transpose are both used", "= W.T @"),
+    ("y = relu(relu(U @ xi) + U @ xi)\nf = V @ y\noutput f", "not Gaussian", "y = relu("),
+    ("y = relu(U @ xi + 1)\nf = V @ y\noutput f", "has a mean", "relu("),
+    ("h = U @ xi\ns = sum(h)\ny = s*h\noutput y", "stays random", "y = "),
+    ("h = U @ xi\nf = V @ h\ny = tanh(f)\noutput y", "stays random", "y = tanh(f)"),
+    ("h = U @ xi\nq = mean(h*h)\noutput q", "not random in the limit", "q = "),
+    ("h = U @ xi\nx = tanh(h)\ny = x*x*x\noutput y", "more than two functions", "x = tanh(h)"),
+    ("f = V @ (W @ (n^(1/2)*(U @ xi)))\noutput f", "grows with n", "f = "),
+])
+def test_what_is_not_covered_is_refused(text, reason, line):
+    with pytest.raises(NotCoveredError, match=reason) as caught:
+        refused(text)()
+    assert line in caught.value.line and caught.value.fix
+
+
+def test_tangent_kernels_need_an_independent_readout():
+    with pytest.raises(NotCoveredError, match="readout that is independent"):
+        refused("h = W @ relu(U @ xi)\noutput h")(ntk)
+    with pytest.raises(NotCoveredError, match="both used"):  # tied: its backward pass meets its forward pass
+        refused("x = relu(U @ xi)\nh = W @ x\ny = W.T @ relu(h)\nf = V @ y\noutput f")(ntk)
+    with pytest.raises(NotCoveredError, match=r"ntk grows with n \(got 'n\^\(1\)'\)") as caught:
+        ntk(tp.nets.mlp(), "sp")
+    assert "with_lr(1)" in caught.value.fix
+    with pytest.raises(ProgramError, match="nothing is trained"):
+        ntk(parse("dim n\ndim d = 2\ninput xi : d\nmatrix U : n x d ~ N(0, 1)\nmatrix V : d x n\nf = V @ (U @ xi)\n"
+                  "output f"))
+
+
+def test_bad_inputs():
+    k = nngp(tp.nets.mlp(d_in=3))
+    for X, reason in ((np.ones((2, 4)), "has 3 coordinates"), (np.ones(3), "has 3 coordinates"),
+                      (np.full((2, 3), np.nan), "finite"), (np.ones((2, 3), complex), "real numbers"),
+                      ({"x": np.ones((2, 3))}, "not the network's inputs")):
+        with pytest.raises(ProgramError, match=reason):
+            k(X)
+    with pytest.raises(ProgramError, match="no role of this name"):
+        nngp(tp.nets.mlp(), variances={"hiden": 2})
+    with pytest.raises(ProgramError, match="at least 0"):
+        nngp(tp.nets.mlp(), variances={"hidden": -2})
+    with pytest.raises(ProgramError, match="does not fit"):
+        k(np.ones((2, 3)), out=np.empty((3, 3)))
+    with pytest.raises(ProgramError, match="the network has none"):
+        nngp(parse("dim n\nvector x : n\noutput x"))
+
+
+# ------------------------------------------------------------------------------------------ finite networks
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
+def test_finite_networks(name):
+    # E f f' has the exact mean up to O(1/n); the interval is Student's at 99.9%, and 1% for the bias in 1/n
+    network = NETWORKS[name]()
+    data = inputs(network, np.random.default_rng(len(name)))
+    samples = finite(network, data, exponents(network), 512, range(400))
+    for made, k in zip(samples, (nngp(network), ntk(network)), strict=True):
+        claim, scale = k(arrays(data))[0, 1], float(np.sqrt(np.prod(k.diagonal(arrays(data)))))
+        assert_within(made, claim, 0.02 * scale)
+    wrong = k(arrays(data))[0, 1] + 0.15 * scale
+    with pytest.raises(AssertionError):
+        assert_within(samples[1], wrong, 0.02 * scale)
+
+
+def assert_within(samples, claim, slack):
+    half = stats.t.ppf(0.9995, len(samples) - 1) * stats.sem(samples)
+    assert abs(np.mean(samples) - claim) <= half + slack
+
+
+@pytest.mark.slow
+def test_a_wrong_variance_is_refuted():
+    network = mlp("relu", "relu")
+    data = inputs(network, np.random.default_rng(0))
+    _, tangents = finite(network, data, exponents(network), 512, range(200))
+    k = ntk(network, variances={"W2": 2})
+    scale = float(np.sqrt(np.prod(k.diagonal(arrays(data)))))
+    with pytest.raises(AssertionError):
+        assert_within(tangents, k(arrays(data))[0, 1], 0.02 * scale)
