@@ -204,7 +204,8 @@ def _inverse(x: Number) -> Number:
 def _joint(self: Limits, line: Input, law: Joint) -> ZVar:
     born = self._groups.setdefault(law.group, [])
     row = law.covariance[law.index]
-    family = [(z, canonical(row[i].number)) for i, z in born if _is_source(z)]
+    sources = {_source(z): (z, canonical(row[i].number)) for i, z in born if _is_source(z)}
+    family = list(sources.values())
     mean = canonical(law.means[law.index].number)
     z = gaussian(self.space, line.out, canonical(row[law.index].number), family)
     born.append((law.index, z))
@@ -340,8 +341,8 @@ def _outer(self: Limits, line: Outer):
 
 
 def _hat(self: Limits, line: MatMul, matrix: Matrix, x: ZVar, gain: Number) -> ZVar:
-    family = [(use.hat, mul(gain, self.space.inner(use.argument, x))) for use in matrix.uses[int(line.transposed)]
-              if use.hat.terms and _is_source(use.hat)]
+    before = _born(matrix.uses[int(line.transposed)])
+    family = [(use.hat, mul(gain, self.space.inner(use.argument, x))) for use in before]
     return gaussian(self.space, line.out, mul(gain, self.space.inner(x, x)), family)
 
 
@@ -352,10 +353,19 @@ def _is_source(z: ZVar) -> bool:
     return c == 1 and len(m) == 1 and m[0][1] == 1
 
 
+def _born(uses: Sequence[Use]) -> list[Use]:
+    """Return the uses whose hat is a source of its own, not a combination of earlier ones, nor one of them again."""
+    found: dict[int, Use] = {}
+    for use in uses:
+        if _is_source(use.hat):
+            found.setdefault(_source(use.hat), use)
+    return list(found.values())
+
+
 def _dots(self: Limits, line: MatMul, uses: Sequence[Use], x: ZVar) -> list[tuple[Use, Number]]:
     """Return E[dZ^x / dZhat_j] for the earlier uses of the opposite side."""
     support = self.space.support(x)
-    born = [use for use in uses if _is_source(use.hat)]
+    born = _born(uses)
     if not any(_source(use.hat) in support for use in born):
         return []
     try:

@@ -131,6 +131,18 @@ def test_a_jump_has_its_dot_by_stein():
         assert p.limit(name).value == pytest.approx(np.sqrt(2 / np.pi / 3) * 1.5, abs=1e-12)
 
 
+def test_a_product_that_comes_again_has_one_dot():
+    """step^2 = step: the second use of W.T has the hat of the first, and Stein's lemma counts it once."""
+    p = parse("dim n\nmatrix W : n x n\nvector x : n\nd = step(W @ x)\nu = W.T @ d\nv = W.T @ (d*d)\n"
+              "g = W @ sign(u + v + x)\ns = mean(g*d)\nt = mean(u*x)\nr = mean(v*x)")
+    c = 1 / np.sqrt(2 * np.pi)
+    assert [p.limit(q).value for q in "tr"] == pytest.approx([c, c])
+    # u = v = hat + c x, so E sign(2 hat + (1 + 2c) x) has slope 4 density at 0 in u + v, of variance 2 + (1 + 2c)^2
+    slope = 2 * 2 / np.sqrt(2 * np.pi * (4 / 2 + (1 + 2 * c) ** 2))
+    overlap = (1 + 2 * c) * np.sqrt(2 / np.pi) / np.sqrt(2 + (1 + 2 * c) ** 2)  # E sign(.) x, and E h step(h) = c
+    assert p.limit("s").value == pytest.approx(slope / 2 + overlap * c, abs=1e-12)
+
+
 def test_the_dot_of_a_tall_matrix_has_the_ratio():
     a = sympy.Symbol("a", positive=True)
     p = parse("dim n\ndim m ~ 2*n\nmatrix W : m x n ~ N(0, 1/n)\nvector x : n\ns = mean(x * (W.T @ relu(W @ x)))\n"
