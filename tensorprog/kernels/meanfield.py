@@ -111,7 +111,7 @@ class MeanField:
     @cached_property
     def fixed_points(self) -> tuple[float, ...]:
         """The variances that the map keeps, between 0 and 1e6, each once; if it keeps all (relu at 2, 0): ``q0``."""
-        off = np.array([self.variance(q) - q for q in _SCAN])
+        off = np.array([self._grown(q) - q for q in _SCAN])
         if np.all(np.abs(off) <= 1e-12 * (1 + _SCAN)):
             return (self.q0,)
         found = [float(q) for q, d in zip(_SCAN, off, strict=True) if d == 0]
@@ -131,8 +131,8 @@ class MeanField:
         """
         before, now = self.q0, self.q0
         for _ in range(30):
-            before, now = now, self.variance(now)
-            if abs(now - before) <= 1e-15 * now:
+            before, now = now, self._grown(now)
+            if math.isinf(now) or abs(now - before) <= 1e-15 * now:
                 return now
         ahead = [p for p in self.fixed_points if (p - now) * (now - before) >= -1e-12 * now * abs(now - before)]
         if not ahead:
@@ -144,6 +144,13 @@ class MeanField:
             raise NotCoveredError(self._title, now, f"the variances do not settle: {near} repels",
                                   "start elsewhere: q0=...")
         return near
+
+    def _grown(self, q: float) -> float:
+        # the variance one layer on; infinite where doubles do not hold it
+        try:
+            return self.variance(q)
+        except NotCoveredError:
+            return math.inf
 
     def _drift(self, q: float) -> float:
         # the slope of the map of variances

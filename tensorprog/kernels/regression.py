@@ -291,7 +291,7 @@ class Regression:
         top = float(self.spectrum[-1])
         if np.isinf(times).any() and self.learning_rate * top >= 2:
             raise NotCoveredError(f"learning_rate = {self.learning_rate:g}, t = oo", self.learning_rate * top,
-                                  "gradient descent diverges: learning_rate times the largest eigenvalue is not below 2",
+                                  "gradient descent diverges: learning_rate times the largest eigenvalue reaches 2",
                                   f"a learning_rate below {2 / top:g}")
 
     # -------------------------------------------------------------------------------------------------- kernels

@@ -16,8 +16,6 @@ from tensorprog.atoms.special import cdf
 from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.quadrature import expect
 
-#: One-sided limits are read off at this distance, in units of the record's scale.
-_NEAR = 1e-7
 #: Panels of the angle halve towards 0 this often; nodes of each.
 _HALVINGS, _NODES = 34, 12
 #: Standard Gaussians are integrated up to here; scales whose product is larger are left to adaptive panels.
@@ -43,7 +41,9 @@ def is_step(phi: Nonlinearity) -> bool:
 @lru_cache(1024)
 def jumps(phi: Nonlinearity) -> tuple[np.ndarray, np.ndarray]:
     """Return where the function jumps, and by how much."""
-    return _leaps(phi.numpy, phi.jumps, float(phi.scale))
+    at, h = np.array([float(t) for t in phi.jumps]), 1e-7 * float(phi.scale)
+    near, far = (phi.numpy(at + d) - phi.numpy(at - d) for d in (h, 2 * h))
+    return at, 2 * near - far  # a slope on either side cancels
 
 
 @lru_cache(1024)
@@ -53,16 +53,12 @@ def bends(phi: Nonlinearity) -> tuple[np.ndarray, np.ndarray]:
     >>> [x.tolist() for x in bends(named("abs"))]
     [[0.0], [2.0]]
     """
-    at, by = _leaps(phi.slope, phi.kinks, float(phi.scale)) if phi.slope is not None else (np.zeros(0), np.zeros(0))
+    at, h = np.array([float(t) for t in phi.kinks if t not in phi.jumps]), 1e-5 * float(phi.scale)
+    # second differences of the values: slopes may be differences themselves, blind to kinks
+    near, far = ((phi.numpy(at + d) - 2 * phi.numpy(at) + phi.numpy(at - d)) / d for d in (h, 2 * h))
+    by = 2 * near - far
     keep = np.abs(by) > 1e-6
     return at[keep], by[keep]
-
-
-def _leaps(fn, points, unit: float) -> tuple[np.ndarray, np.ndarray]:
-    at = np.array([float(t) for t in points])
-    h = _NEAR * unit
-    near, far = (np.asarray(fn(at + d), float) - np.asarray(fn(at - d), float) for d in (h, 2 * h))
-    return at, 2 * near - far  # a slope on either side cancels
 
 
 def _kinks(phi: Nonlinearity) -> list[list[float]]:
@@ -110,6 +106,9 @@ def slopes(phi: Nonlinearity, q: float, c: float = 1.0) -> float:
             raise NotCoveredError(f"{phi.name}, variance 0", 0.0, "it has no slope at 0", "give a variance > 0")
         return float(np.asarray(phi.slope(np.zeros(1)))[0]) ** 2 if phi.slope is not None else 0.0
     total, slope = 0.0, phi.slope
+    if c == 0:  # independent
+        smooth = 0.0 if slope is None else expect(slope, [0], [[q]], _kinks(phi)).value
+        return (smooth + float(by @ density(at, q))) ** 2
     if slope is not None:
         if c == 1:
             return expect(lambda x: slope(x) ** 2, [0], [[q]], _kinks(phi)).value
