@@ -105,9 +105,9 @@ class _Author:
     def write(self, steps: int) -> str:
         """Return the program after so many operations."""
         operations = (
-            *[self.multiply] * 6, *[self.nonlinear] * 6, self.combine, self.combine, self.product, self.average,
-            self.average, self.again, self.shifted, self.centred, self.normalized, self.conditioned, self.conditioned,
-            self.attended, self.of_scalars, self.power, self.power, self.exponential, self.central_limit,
+            *[self.multiply] * 5, *[self.returned] * 2, *[self.nonlinear] * 6, *[self.combine] * 2, self.product,
+            *[self.average] * 2, self.again, self.shifted, self.centred, self.normalized, *[self.conditioned] * 2,
+            self.attended, self.of_scalars, *[self.power] * 2, self.exponential, self.central_limit,
             self.tied_central_limit,
         )
         for _ in range(steps):
@@ -167,6 +167,18 @@ class _Author:
             together = self.choose(4) == 3
             inside = f"({self.number()}*{x} + {self.number()}*{y})" if together else x
             self.vector(f"{matrix} @ {inside}", to, max(j, k) if together else j)
+
+    def returned(self) -> None:
+        """W.T @ phi(W @ x), and its average with a vector of the same axis: what the dots are for"""
+        x, d, k = self.recent()
+        fits = [(w, t, to) for w, r, c in self.matrices for t, to, of in (("", r, c), (".T", c, r)) if of == d]
+        if k <= 2 and fits:
+            w, t, to = self.pick(fits)
+            self.vector(f"{w}{t} @ {x}", to, k)
+            inner = self.pick(("@", *LINEAR, *BOUNDED)).replace("@", self.vectors[-1][0])
+            self.vector(f"{w}{'' if t else '.T'} @ ({inner})", d, k)
+            other = self.pick([v for v, a, j in self.vectors[::-1] if a == d and j <= 2])
+            self.scalar(f"mean({self.vectors[-1][0]}*{other})", min(2 * k, 4))
 
     def nonlinear(self) -> None:
         """phi(x), or phi(a x + b y + c)"""
@@ -253,7 +265,6 @@ class _Author:
             (f"n^(1/2)*({x} - 1/2*{y}) / n^(1/2)", max(j, k)),
             (f"n^(1/2)*tanh(n^(-1/2)*{x})", j),
             (f"relu(n^(1/2)*{x}) / n^(1/2)", j),
-            (f"n*(cos(n^(-1/2)*{x}) - 1)", 2 * j),
         ))
         if degree <= 3:
             self.vector(text, d, degree)
@@ -273,7 +284,8 @@ class _Author:
             self.random.append(self.name(f"sum(r_{d}*{x}) / {d}^(1/2)"))
 
     def tied_central_limit(self) -> None:
-        """u . W v / sqrt(n), u an initial vector"""
+        """u . W v / sqrt(n), u an initial vector: outside the theory if v depends on u"""
         w, r, c = self.pick(self.matrices)
-        left, right = ([v for v, d, _ in self.vectors if d == a and v[0] in "uvx"] for a in (r, c))
+        left = [v for v, d, _ in self.vectors if d == r and v[0] in "uvx"]
+        right = [v for v, d, k in self.vectors if d == c and k <= 2]
         self.random.append(self.name(f"sum({self.pick(left)} * ({w} @ {self.pick(right)})) / {r}^(1/2)"))
