@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tensorprog import errors as errors
 from tensorprog import kernels as kernels
 from tensorprog import nets as nets
+from tensorprog import spectra as spectra
 from tensorprog._version import __version__ as __version__
 from tensorprog.atoms.custom import from_callable as from_callable
 from tensorprog.atoms.custom import from_sympy as from_sympy
