@@ -81,7 +81,8 @@ Explain = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 #: Options that may be repeated; none given is an empty sequence.
-REPEATED = {"settings", "regime", "freeze", "explain", "names", "ratios"}
+REPEATED = {"settings", "regime", "freeze", "explain", "names", "ratios", "outputs", "variances",
+            "multipliers", "rates"}
 
 app = typer.Typer(
     name="tensorprog",
@@ -212,6 +213,43 @@ def limit(
     return _later("limit", locals())
 
 
+def _numbers(option: str, what: str) -> Any:
+    return typer.Option(option, metavar="NAME=NUMBER", show_default=False,
+                        help=f"{what} of a weight, a role or *; may be repeated.")
+
+
+@app.command(short_help="The NNGP kernel or the tangent kernel at given inputs.")
+def kernel(
+    spec: Spec,
+    inputs: Annotated[str, typer.Option("--inputs", metavar="X.npy", show_default=False, help="Inputs, N x d.")],
+    out: Annotated[str, typer.Option("--out", metavar="K.npy", show_default=False, help="Where to write the kernel.")],
+    kind: Annotated[str, typer.Option("--kind", metavar="KIND", help="nngp or ntk.")] = "ntk",
+    inputs2: Annotated[
+        str | None, typer.Option("--inputs2", metavar="Y.npy", show_default=False, help="Other inputs: K(X, Y).")
+    ] = None,
+    settings: Settings = None,
+    outputs: Annotated[
+        list[str] | None,
+        typer.Option("--output", metavar="VAR", show_default=False,
+                     help="A variable instead of the outputs; may be repeated."),
+    ] = None,
+    variances: Annotated[list[str] | None, _numbers("--variance", "Variance, before its power of n,")] = None,
+    multipliers: Annotated[list[str] | None, _numbers("--multiplier", "m in W = m n^-a w")] = None,
+    rates: Annotated[list[str] | None, _numbers("--rate", "Factor of the learning rate")] = None,
+    optimizer: Optimizer = "sgd",
+    parametrization: Parametrization = None,
+    abc: Abc = None,
+    regime: Regime = None,
+    json: Json = False,
+) -> Callable[[], int]:
+    """Compute K(x, x') in the limit of infinite width for all pairs of inputs, and write it as a numpy array.
+
+    Several data inputs are given as N x T x d. Without --parametrization or --abc it is the neural tangent one, ntp.
+    Exit status: 0 done, 2 bad input, 3 not covered by the theory.
+    """
+    return _later("kernel", locals(), "kernels")
+
+
 @app.command(short_help="Predicted exponents against networks of finite width.")
 def confirm(
     spec: Spec,
@@ -254,15 +292,15 @@ def confirm(
     return _later("confirm", locals())
 
 
-def _later(verb: str, options: dict[str, Any]) -> Callable[[], int]:
+def _later(verb: str, options: dict[str, Any], module: str = "verbs") -> Callable[[], int]:
     """Return what carries out a verb: outside of typer, which has its own ideas of Ctrl-C and closed pipes."""
     as_json = options.pop("json")
     options.update({name: options[name] or () for name in REPEATED & options.keys()})
 
     def act() -> int:
-        from tensorprog.cli import verbs
+        from importlib import import_module
 
-        answer = getattr(verbs, verb)(**options)
+        answer = getattr(import_module(f"tensorprog.cli.{module}"), verb)(**options)
         write(answer, as_json)
         return answer.status
 

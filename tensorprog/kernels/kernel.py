@@ -236,7 +236,7 @@ class Kernel:
                 x = arrays[k] = x[:, 0]
             if x.shape[1:] != ((d,) if d else ()) or not x.ndim:
                 raise ProgramError(f"{what}: {k}", x.shape, f"the axis of {k} has {d or 'no'} coordinates",
-                                   f"give {wanted}")
+                                   f"give {wanted}, or make the network for these inputs (mlp: d_in)")
             if not np.all(np.isfinite(x)):
                 raise ProgramError(f"{what}: {k}", x[~np.isfinite(x)][0], "inputs are finite", "leave such inputs out")
             counts.add(len(x))
