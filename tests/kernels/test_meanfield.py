@@ -405,4 +405,4 @@ def test_batch_normalization_of_a_finite_network(phi, batch):
         factors.append(np.diff(np.log(sizes))[1:].mean())  # from the second on: the first g is not of the fixed law
     assert_seen(covariances, [net.q, net.q * net.c], 5 / width)
     assert_seen(factors, math.log(net.gradient_factor), 0.01)
-    assert_seen(factors, math.log(BatchNorm(phi, batch + 4).gradient_factor), 0.01, true=False)
+    assert_seen(factors, math.log(BatchNorm("identity", batch).gradient_factor), 0.01, true=False)
