@@ -115,7 +115,8 @@ class Teller:
 
     def _summed(self, line: Any) -> Any:
         """Return the Gaussian sum of the normal form that a sum or mean of the program became."""
-        if line.out not in self.w.given or not isinstance(self.w.given.line_of(line.out), Moment):
+        known = line.out in self.w.given and isinstance(self.w.given.line_of(line.out), Moment)
+        if not known or not line.args:  # a sum that is exactly zero has become a constant
             return None
         inner: Any = self.limits.program.line_of(line.args[0])
         return inner if isinstance(line, Nonlin) and isinstance(inner, Moment) and not inner.mean else None

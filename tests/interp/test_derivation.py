@@ -248,3 +248,10 @@ def test_what_is_not_known_is_told():
     words = told("dim n\nmatrix W : n x n\nvector x : n\nh = W @ x\ns = mean(x * h)", "s")
     assert words == ["s = mean(x*h)", "tends to 0, and its leading order is not known"] or \
         words == ["s = mean(x*h)   tends to 0, and its leading order is not known"]
+
+
+def test_a_sum_that_is_exactly_zero_is_told():
+    p = parse("dim n\nvector x : n\nz = 0*x\ns = mean(z*x)\nt = s + 1")
+    assert p.limit("t").exact == 1
+    for format in ("text", "latex"):
+        assert p.limit("t").explain(format)
