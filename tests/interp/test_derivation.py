@@ -251,7 +251,7 @@ def test_what_is_not_known_is_told():
 
 
 def test_a_sum_that_is_exactly_zero_is_told():
-    p = parse("dim n\nvector x : n\nz = 0*x\ns = mean(z*x)\nt = s + 1")
+    p = tp.parse("dim n\nvector x : n\nz = 0*x\ns = mean(z*x)\nt = s + 1")
     assert p.limit("t").exact == 1
     for format in ("text", "latex"):
         assert p.limit("t").explain(format)
