@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from tensorprog.errors import NotCoveredError, ParseError
-from tensorprog.nets.layers import activate, attention, linear, norm
+from tensorprog.nets.convolution import cnn
+from tensorprog.nets.layers import activate, at_least, attention, linear, norm
+from tensorprog.nets.recurrent import gru, rnn
 from tensorprog.program.dims import Dim
 from tensorprog.program.program import Program
 
@@ -26,7 +28,7 @@ def mlp(depth: int = 2, *, activation="tanh", d_in: int = 3, d_out: int = 1, bia
         >>> [w.out for w in mlp(depth=3).params]
         ['W1', 'W2', 'W3', 'V']
     """
-    _at_least("mlp", "depth", depth, 1)
+    at_least("mlp", "depth", depth, 1)
     p = Program(loss=loss)
     n = p.dim("n")
     x = p.data("xi", p.dim("d_in", d_in))
@@ -46,7 +48,7 @@ def resnet(depth: int = 2, *, activation="relu", block: int = 1, normalize: str 
         block: weights a block: 1 is ``W phi(x)``, 2 is ``U phi(W x)``.
         normalize: "none", "layernorm" or "rmsnorm" at the start of every branch and before the readout.
     """
-    _at_least("resnet", "depth", depth, 1)
+    at_least("resnet", "depth", depth, 1)
     if block not in (1, 2):
         raise ParseError("resnet block", block, "a block has one or two weights", "use block=1 or block=2")
     p = Program(loss=loss)
@@ -89,8 +91,8 @@ def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 1, activation="
         >>> p.unknowns, len(p.outputs)
         (('alpha',), 2)
     """
-    _at_least("transformer", "depth", depth, 1)
-    _at_least("transformer", "tokens", tokens, 1)
+    at_least("transformer", "depth", depth, 1)
+    at_least("transformer", "tokens", tokens, 1)
     p = Program(loss=loss)
     n = p.dim("n")
     heads_dim, d_head = _head_axes(p, heads, dict(regime or {}))
@@ -121,7 +123,8 @@ def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 1, activation="
     return p.freeze()
 
 
-ARCHITECTURES: dict[str, Callable[..., Program]] = {"mlp": mlp, "resnet": resnet, "transformer": transformer}
+ARCHITECTURES: dict[str, Callable[..., Program]] = {"mlp": mlp, "resnet": resnet, "transformer": transformer,
+                                                    "cnn": cnn, "rnn": rnn, "gru": gru}
 
 
 def _normalized(p: Program, kind: str, name: str, x, *, out: str):
@@ -152,9 +155,3 @@ def _head_axes(p: Program, heads: int, regime: dict) -> tuple[Dim, Dim]:
         raise NotCoveredError("transformer", "heads=0, d_head=0", "then attention does not grow at all",
                               "let one of them grow: heads=1 or d_head=1")
     return p.dim("heads", heads), p.dim("d_head", growth=along, factor=Fraction(1, heads) if along == 1 else 1)
-
-
-def _at_least(net: str, option: str, value: int, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ParseError(f"{net} {option}", value, f"{option} is a whole number of at least {least}",
-                         f"use {option}={least}")

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from tensorprog.atoms.multivariate import Softmax
 from tensorprog.atoms.registry import nonlinearity
+from tensorprog.errors import ParseError
 from tensorprog.program.build import apply
 from tensorprog.program.dims import Dim
 from tensorprog.program.program import Program
@@ -90,7 +91,7 @@ def attention(p: Program, name: str, xs: Sequence, alpha, *, heads: Dim, d_head:
             logits = [[p.let(f"{out}_l{i + 1}_t{t + 1}s{s + 1}", scale * p.sum(q[i][t] * k[i][s]))
                        for s in range(t + 1)] for i in range(parts)]
         else:
-            shared = [p.let(f"{out}_l_t{t + 1}s{s + 1}", scale * _total([q[i][t] * k[i][s] for i in range(parts)]))
+            shared = [p.let(f"{out}_l_t{t + 1}s{s + 1}", scale * total([q[i][t] * k[i][s] for i in range(parts)]))
                       for s in range(t + 1)]
             logits = [shared] * parts
         for i in range(parts):
@@ -99,15 +100,20 @@ def attention(p: Program, name: str, xs: Sequence, alpha, *, heads: Dim, d_head:
                 continue
             weights = [p.let(f"{out}_w{i + 1}_t{t + 1}s{s + 1}", apply(Softmax(t + 1, s), *logits[i]))
                        for s in range(t + 1)]
-            mixed[i].append(p.let(f"{out}_o{i + 1}_t{t + 1}", _total([w * v[i][s] for s, w in enumerate(weights)])))
+            mixed[i].append(p.let(f"{out}_o{i + 1}_t{t + 1}", total([w * v[i][s] for s, w in enumerate(weights)])))
     dim = xs[0].type.dim
-    return [p.let(f"{out}_t{t + 1}", _total([
+    return [p.let(f"{out}_t{t + 1}", total([
         linear(p, f"{name}_o{i + 1}", mixed[i][t], dim, out=f"{out}_p{i + 1}_t{t + 1}", role="projection")
         for i in range(parts)])) for t in range(len(xs))]
 
 
-def _total(terms: Sequence):
-    total = terms[0]
-    for t in terms[1:]:
-        total = total + t
-    return total
+def total(terms: Sequence):
+    """Return the sum of at least one variable."""
+    return sum(terms[1:], start=terms[0])
+
+
+def at_least(net: str, option: str, value: object, least: int) -> None:
+    """Raise ParseError for an option of an architecture that is not a whole number of at least ``least``."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ParseError(f"{net} {option}", value, f"{option} is a whole number of at least {least}",
+                         f"use {option}={least}")
