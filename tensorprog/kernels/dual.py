@@ -11,7 +11,7 @@ from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.kernels import closed
 from tensorprog.kernels.compose import Homogeneous
-from tensorprog.kernels.rows import BLOCK, share
+from tensorprog.kernels.rows import BLOCK, blocks, share, tiles
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Dual:
         q = q if q.dtype == np.float32 else q.astype(float)
         out = np.empty((len(q), 1), q.dtype)
         column = q[:, None]
-        self.block(column, column, column, out, None)
+        for rows in blocks(len(q), 1):
+            self.block(column[rows], column[rows], column[rows], out[rows], None)
         return out[:, 0]
 
     @cached_property
@@ -105,16 +106,15 @@ class Dual:
         return Homogeneous((up * up + down * down) / 2, (up + down) ** 2 / (up * up + down * down))
 
     def block(self, q1, q2, c, out, slope) -> None:
-        """Write into ``out`` and ``slope`` (None: not wanted) in the calling thread; q1 is a column, q2 a row.
+        """Write into ``out`` and ``slope`` (None: not wanted) in the calling thread.
 
+        q1 is a column and q2 a row; or all of them are columns, one pair a row.
         What the public methods do for each block of rows: a network's layers can be run on one block after the other.
         ``out`` may be c, ``slope`` may not.
         """
-        if (width := c.shape[1]) > BLOCK:
-            for i in range(0, width, BLOCK):
-                cut = np.s_[:, i:i + BLOCK]
-                self.block(q1, q2[cut] if q2.shape[1] > 1 else q2, c[cut], *(x if x is None else x[cut]
-                                                                            for x in (out, slope)))
+        if c.size > BLOCK:
+            for rows, columns in tiles(*c.shape):
+                self.block(*(_cut(x, rows, columns) for x in (q1, q2, c, out, slope)))
             return
         with np.errstate(under="ignore"):
             if slope is None or self.both:
@@ -132,12 +132,18 @@ class Dual:
                 self._at_zero(q1, q2, out)
 
     def _at_zero(self, q1, q2, out) -> None:
-        # A Gaussian of variance 0 is 0, where a step has a value of its own.
+        # A Gaussian of variance 0 is 0, where a step has a value of its own, and quadrature has nothing to do.
         for own, other, kind, rest in ((q1, q2, self.phi, self.psi), (q2, q1, self.psi, self.phi)):
-            if 0 in kind.jumps and not np.all(own):
+            if (0 in kind.jumps or not self.both) and not np.all(own):
                 value = kind(0.0)
                 means = value * mean(rest, other) if value else np.zeros_like(other)
                 np.copyto(out, means.astype(out.dtype), where=own == 0)
+
+
+def _cut(x, rows: slice, columns: slice):
+    if x is None:
+        return None
+    return x[rows if len(x) > 1 else slice(None), columns if x.shape[1] > 1 else slice(None)]
 
 
 def _arrays(q1, q2, c):

@@ -198,17 +198,26 @@ def find(phi: Nonlinearity, psi: Nonlinearity) -> tuple[str, Formula]:
     assert a is not None and b is not None
     where = f"E {phi.name}(g) {psi.name}(g')"
 
+    off_centre = any(g[0] or k.linear for k in (*a, *b) for g in k.gates) or (
+        any(k.linear for k in (*a, *b)) and any(k.gates for k in (*a, *b)))
+
     def formula(q1, q2, c, out, dot):
         q1, q2, c = (x.astype(float, copy=False) for x in (q1, q2, c))
         rho = correlation(q1, q2, c)
         gap = (1 - rho) * (1 + rho)
         gap *= q1
         gap *= q2
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             out[...] = expectation(a, b, Law(0.0, 0.0, q1, q2, c, gap), where)
+        if off_centre and (same := np.abs(rho) == 1).any():
+            # A threshold seen through a blur of width 0 is on one side by rounding only: one dimension is left.
+            from tensorprog.kernels.numeric import line
+
+            first, second = (np.broadcast_to(q, rho.shape)[same] for q in (q1, q2))
+            out[same] = line(phi, psi, first, second, rho[same])
 
     bends = [sum(1 for k in f for g in k.gates if any(g)) for f in (a, b)]
-    if bends[0] * bends[1] > 1 and any(g[0] for k in (*a, *b) for g in k.gates):
+    if off_centre and bends[0] * bends[1] > 1:
         from tensorprog.kernels import numeric
 
         return "closed form", numeric.flat(formula)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
@@ -25,10 +26,13 @@ from tensorprog.kernels.lookup import Lookup, chebyshev_coefficients, chebyshev_
 TOLERANCE = 1e-10
 #: Hermite coefficients, and the trapezoidal rule that finds them.
 ORDER, STEP, REACH = 2048, 0.02, 13.0
-#: Chebyshev polynomials in an octave of variances (singularities are a half turn of the logarithm away), and in angle.
-OCTAVE, ANGLES = 11, (32, 64, 128, 256)
+#: Chebyshev polynomials for some octaves of variances (tanh and its like are singular a half turn of the logarithm
+#: away), and in the angle.
+OCTAVES, LOGS, ANGLES = 2, 13, (32, 64, 128, 256)
 #: Kinks that nested panels follow; values a panel; evaluations at once.
 KINKS, POINTS, CHUNK = 128, 14, 1 << 21
+#: Up to this many pairs nested panels are quicker than a table made by them.
+FEW = 512
 #: Where panels end around a feature, in units of its width.
 GRADES = (-4.0, -1.5, -0.5, 0.0, 0.5, 1.5, 4.0)
 _X, _W = legendre.leggauss(POINTS)
@@ -44,6 +48,11 @@ def _hermite() -> tuple[np.ndarray, np.ndarray]:
     for k in range(1, ORDER - 1):
         h[k + 1] = (x * h[k] - math.sqrt(k) * h[k - 1]) / math.sqrt(k + 1)
     return x, (h * (root * STEP)).T
+
+
+#: The constant 1, beside which a mean is the expectation of a product.
+_ONE = Nonlinearity(name="one", numpy=np.ones_like, slope=None, derivative=None, parity="even", degree=Fraction(0),
+                    infinity=Fraction(0), taylor=(True,) + (False,) * 6, sources=("dlmf",))
 
 
 class Rule:
@@ -67,8 +76,11 @@ class Rule:
         if not self.kinks:
             a, b = self.coefficients(self.phi, s1), self.coefficients(self.psi, s2)
             if a is not None and b is not None:
-                powers = np.sin(t) ** np.arange(ORDER)[:, None]
-                return ((a[:, None] * b[None]).reshape(-1, ORDER) @ powers).reshape(len(s1), len(s2), len(t))
+                product = (a[:, None] * b[None]).reshape(-1, ORDER)
+                large = np.abs(product) > 1e-3 * TOLERANCE / ORDER * np.abs(product).max()
+                product = product[:, :np.flatnonzero(large.any(0))[-1] + 1]
+                powers = np.sin(t) ** np.arange(product.shape[1])[:, None]
+                return (product @ powers).reshape(len(s1), len(s2), len(t))
         j, k = (x.ravel() for x in np.meshgrid(np.arange(len(s2)), np.arange(len(t)), indexing="ij"))
         if self.central:
             seen = self.nested(np.broadcast_to(s1, (len(j), len(s1))), s2[j], np.sin(t[k]), np.cos(t[k]))
@@ -135,9 +147,10 @@ class Interpolant:
         """Write the values into ``out``; q1 is a column, q2 a row, or all are columns."""
         q1, q2, c = (x.astype(float, copy=False) for x in (q1, q2, c))
         t = np.arcsin(correlation(q1, q2, c))
-        if agree(q1) and agree(q2):
+        few = bool(self.rule.kinks) and c.size <= FEW
+        if agree(q1) and agree(q2) and not few:
             out[...] = self.curve(_mean(q1), _mean(q2))(t / math.pi + 0.5)
-        elif self.rule.central:
+        elif self.rule.central and not few:
             self.by_octaves(q1, q2, t, out)
         else:
             s1, s2, angle = np.broadcast_arrays(np.sqrt(q1), np.sqrt(q2), t)
@@ -155,7 +168,7 @@ class Interpolant:
                 self.by_octaves(q1[i:i + 1], q2[i:i + 1], t[i:i + 1], out[i:i + 1])
             return
         (level1, place1), (level2, place2) = (_octave(q.ravel()) for q in (q1, q2))
-        basis1, basis2 = (chebyshev.chebvander(x, OCTAVE - 1) for x in (place1, place2))
+        basis1, basis2 = (chebyshev.chebvander(x, LOGS - 1) for x in (place1, place2))
         angle = t * (2 / math.pi)
         for j in np.unique(level2):
             columns = np.flatnonzero(level2 == j)
@@ -166,17 +179,20 @@ class Interpolant:
                 out[i, columns] = np.einsum("cn,cn->c", seen, basis2[columns])
 
     def _octaves(self, i: int, j: int) -> np.ndarray:
-        # Chebyshev coefficients on 2^i <= q1 < 2^(i+1), 2^j <= q2 < 2^(j+1), shape (OCTAVE, OCTAVE, angles).
-        s1, s2 = (2 ** ((k + (1 + chebyshev_nodes(OCTAVE)) / 2) / 2) for k in (i, j))
+        # Chebyshev coefficients for log2 q1 from OCTAVES i to OCTAVES (i + 1), q2 likewise; (LOGS, LOGS, angles).
+        if i > j and self.rule.phi == self.rule.psi:
+            return self.octaves(j, i).transpose(1, 0, 2)
+        s1, s2 = (2 ** (OCTAVES / 2 * (k + (1 + chebyshev_nodes(LOGS)) / 2)) for k in (i, j))
         tensor, worst = np.zeros(0), 1.0
         for n in ANGLES:
             a = chebyshev_coefficients(self.rule.values(s1, s2, chebyshev_nodes(n) * (math.pi / 2)))
             tensor = chebyshev_coefficients(chebyshev_coefficients(a.transpose(2, 1, 0)).transpose(0, 2, 1))
             tensor, size = tensor.transpose(1, 2, 0), np.abs(a).max()
-            worst = max(np.abs(tensor[..., -2:]).max(), np.abs(tensor[-1:]).max(), np.abs(tensor[:, -1:]).max()) / size
-            if worst < TOLERANCE:
+            angles = np.abs(tensor[..., -2:]).max() / size
+            worst = max(angles, np.abs(tensor[-1:]).max() / size, np.abs(tensor[:, -1:]).max() / size)
+            if angles < TOLERANCE and worst < 10 * TOLERANCE:
                 return tensor
-        raise NotCoveredError(self.where, worst, "this function of the angle is too sharp for a table",
+        raise NotCoveredError(self.where, worst, "variances and angles are not resolved by a table",
                               "smaller variances, or a formula with kinks that are named")
 
 
@@ -190,8 +206,8 @@ def _mean(q: np.ndarray) -> float:
 
 
 def _octave(q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the octaves of variances, and the places in them from -1 to 1."""
-    log = np.log2(np.where(q > 0, q, 1))
+    """Return the stretch of octaves that variances are in, and the places in them from -1 to 1."""
+    log = np.log2(np.where(q > 0, q, 1)) / OCTAVES
     level = np.floor(log)
     return level.astype(int), 2 * (log - level) - 1
 
@@ -230,6 +246,26 @@ def flat(formula: Formula) -> Formula:
     return fast
 
 
+def line(phi: Nonlinearity, psi: Nonlinearity, q1: np.ndarray, q2: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    """Return ``E phi(sqrt(q1) Z) psi(sign sqrt(q2) Z)`` for arrays of one dimension: correlations 1 and -1.
+
+    >>> from tensorprog.atoms.registry import nonlinearity
+    >>> step = nonlinearity("step")
+    >>> one = np.ones(2)
+    >>> line(step, step, one, one, np.array([1.0, -1.0])).round(12)
+    array([0.5, 0. ])
+    """
+    a, b = np.sqrt(np.maximum(q1, 1e-300)), sign * np.sqrt(np.maximum(q2, 1e-300))
+    far = 10 + (2 * np.max(np.abs([a, b])) if {phi.growth, psi.growth} != {"polynomial"} else 0)
+    features = [(float(t) / s, float(f.scale) / np.abs(s)) for f, s in ((phi, a), (psi, b)) for t in {0, *f.kinks}]
+    found, rows = [], max(1, CHUNK // (20 * POINTS * len(features)))
+    for i in range(0, len(a), rows):
+        e = slice(i, i + rows)
+        x, w = _panels([(centre[e], width[e]) for centre, width in features], len(a[e]), far)
+        found.append(np.sum(phi(a[e, None] * x) * psi(b[e, None] * x) * w, -1))
+    return np.concatenate(found) if found else np.zeros(0)
+
+
 def mean(phi: Nonlinearity) -> Callable[[np.ndarray], np.ndarray]:
     """Return ``q -> E phi(sqrt(q) Z)`` for arrays of variances.
 
@@ -237,12 +273,9 @@ def mean(phi: Nonlinearity) -> Callable[[np.ndarray], np.ndarray]:
     >>> mean(nonlinearity("sigmoid"))(np.array([2.0])).round(12)
     array([0.5])
     """
-    kinks = {0.0, *(float(k) for k in phi.kinks)}
-
     def formula(q):
-        s = np.sqrt(np.maximum(np.asarray(q, float).ravel(), 1e-300))[:, None]
-        far = 10 + (2 * s.max() if phi.growth != "polynomial" else 0)
-        x, w = _panels([(t / s[:, 0], float(phi.scale) / s[:, 0]) for t in kinks], len(s), far)
-        return np.where(np.asarray(q) == 0, phi(0.0), np.sum(phi(s * x) * w, -1).reshape(np.shape(q)))
+        flat = np.asarray(q, float).ravel()
+        found = line(phi, _ONE, flat, np.ones_like(flat), np.ones_like(flat))
+        return np.where(flat == 0, phi(0.0), found).reshape(np.shape(q))
 
     return formula

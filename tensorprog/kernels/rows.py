@@ -40,6 +40,18 @@ def blocks(n1: int, n2: int, size: int = BLOCK) -> Iterator[slice]:
         yield slice(start, min(start + step, n1))
 
 
+def tiles(n1: int, n2: int, size: int = BLOCK) -> Iterator[tuple[slice, slice]]:
+    """Yield slices of rows and columns with at most ``size`` entries each.
+
+    >>> list(tiles(2, 5, 3))
+    [(slice(0, 1, None), slice(0, 3, None)), (slice(0, 1, None), slice(3, 5, None)),
+     (slice(1, 2, None), slice(0, 3, None)), (slice(1, 2, None), slice(3, 5, None))]
+    """
+    for rows in blocks(n1, n2, size):
+        for start in range(0, n2, size):
+            yield rows, slice(start, min(start + size, n2))
+
+
 def share(work: Callable[[slice], object], n1: int, n2: int, size: int = BLOCK) -> None:
     """Call ``work(rows)`` for every block of rows of an (n1, n2) matrix, on all cores if it is large.
 
