@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from tensorprog.errors import ParseError
-from tensorprog.nets.layers import activate, at_least, linear, total, vector
+from tensorprog.nets.layers import activate, at_least, linear, summed, total, vector
 from tensorprog.program.dims import Dim
 from tensorprog.program.program import Program
 
@@ -28,7 +28,8 @@ def cnn(depth: int = 2, *, size: int | str | Sequence[int] = 4, kernel: int | st
     """Return a convolutional network, 1d or 2d, whose n channels grow: ``h_p = sum_k W_k x_{p+k}, x_p = phi(h_p)``.
 
     A position p is a vector along the channels; every entry k of a layer's filter is a matrix that all positions share.
-    Positions are named ``h1_t2`` (1d), ``h1_t2s3`` (2d), matrices ``W1_k2``, ``W1_k2j3``, data ``xi_t2``, all from 1.
+    Positions are named ``h1_t2`` (1d), ``h1_t2s3`` (2d), matrices ``W1_k2``, ``W1_k2j3``, products ``h1_k2_t2``, data
+    ``xi_t2``; all numbers are from 1.
 
     Args:
         depth: the number of convolutions.
@@ -111,20 +112,16 @@ def convolution(p: Program, name: str, xs: Mapping[Place, Any], rows: Dim, reads
         >>> p = Program()
         >>> n, d = p.dim("n"), p.dim("d", 3)
         >>> xs = {(i,): p.data(f"xi{i}", d) for i in (0, 1)}
-        >>> h = convolution(p, "W", xs, n, {(0,): [((0,), (0,)), ((1,), (1,))]}, out="h")
-        >>> print(p.lines[-1].out, len(p.params), [x.name for x in h.values()])
-        h_t1 2 ['h_t1']
+        >>> hs = convolution(p, "W", xs, n, {(0,): [((0,), (0,)), ((1,), (1,))]}, out="h")
+        >>> [line.out for line in p.lines[2:]]
+        ['W_k1', 'W_k2', 'h_k1_t1', 'h_k2_t1', 'h_t1']
     """
     cols = next(iter(xs.values())).type.dim
     weights = {k: p.param(_named(name, k, "kj"), rows, cols, role=role)
                for k in sorted({k for pairs in reads.values() for k, _ in pairs})}
-    hs = {}
-    for q, pairs in reads.items():
-        terms = [weights[k] @ xs[r] for k, r in pairs]
-        if bias:
-            terms.append(vector(p, f"{name}_b", rows, init="zero", role="bias"))
-        hs[q] = p.let(_at(out, q), total(terms))
-    return hs
+    b = [vector(p, f"{name}_b", rows, init="zero", role="bias")] if bias else []
+    return {q: summed(p, {_at(_named(out, k, "kj"), q): weights[k] @ xs[r] for k, r in pairs}, *b, out=_at(out, q))
+            for q, pairs in reads.items()}
 
 
 def _reads(what: str, shape: Place, filters: Place, strides: Place, padding: str) -> Reads:
@@ -146,7 +143,7 @@ def _along(what: str, size: int, length: int, stride: int, padding: str) -> list
     if padding == "valid":
         if length > size:
             raise ParseError(f"cnn {what}", length, f"it does not fit into {size} position{'s' * (size > 1)}",
-                             "use fewer layers, a larger size, or padding=same")
+                             "use fewer layers or a larger size" + (", or padding=same" if "kernel" in what else ""))
         return [[(k, q + k) for k in range(length)] for q in range(0, size - length + 1, stride)]
     found = [[(k, q + k - (length - 1) // 2) for k in range(length)] for q in range(0, size, stride)]
     if padding == "circular":

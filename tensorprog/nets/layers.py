@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 from tensorprog.atoms.multivariate import Softmax
 from tensorprog.atoms.registry import nonlinearity
@@ -38,9 +39,13 @@ def linear(p: Program, name: str, x, rows: Dim, *, out: str, role: str = "", bia
         >>> [w.out for w in p.params]
         ['W1', 'W1_b']
     """
-    W = p[name] if name in p else p.param(name, rows, x.type.dim, role=role)
-    h = W @ x
+    h = weight(p, name, rows, x, role) @ x
     return p.let(out, h if not bias else h + vector(p, f"{name}_b", rows, init="zero", role="bias"))
+
+
+def weight(p: Program, name: str, rows: Dim, x, role: str):
+    """Return the weight of a name, which is made on its first use: ``rows`` by the axis of x."""
+    return p[name] if name in p else p.param(name, rows, x.type.dim, role=role)
 
 
 def vector(p: Program, name: str, dim: Dim, *, init: str, role: str):
@@ -110,6 +115,13 @@ def attention(p: Program, name: str, xs: Sequence, alpha, *, heads: Dim, d_head:
 def total(terms: Sequence):
     """Return the sum of at least one variable."""
     return sum(terms[1:], start=terms[0])
+
+
+def summed(p: Program, parts: Mapping[str, Any], *others, out: str):
+    """Write ``out`` as the sum of parts, each a line of its own name (so that it is measured), and of others."""
+    if len(parts) == 1 and not others:
+        return p.let(out, *parts.values())
+    return p.let(out, total([*(p.let(name, x) for name, x in parts.items()), *others]))
 
 
 def at_least(net: str, option: str, value: object, least: int) -> None:

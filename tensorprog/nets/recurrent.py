@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tensorprog.errors import ParseError
-from tensorprog.nets.layers import activate, at_least, linear, total, vector
-from tensorprog.program.dims import Dim
+from tensorprog.nets.layers import activate, at_least, linear, summed, total, vector, weight
 from tensorprog.program.program import Program
 
 READOUTS = ("last", "average", "all")
@@ -14,8 +13,8 @@ def rnn(length: int = 3, *, depth: int = 1, activation="tanh", readout: str = "l
         bias: bool = False, loss: str = "squared") -> Program:
     """Return a simple recurrent network: ``h_t = W s_{t-1} + U xi_t, s_t = phi(h_t)``, weights shared over time.
 
-    States start at zero. Layer l of a deeper network reads the states of the layer below: variables are ``h1_t2``,
-    ``s1_t2``, weights ``U1`` (from below), ``W1`` (over time), ``b1``, data ``xi_t2``.
+    States start at zero; layer l reads the states of the layer below. Variables are ``h1_t2, s1_t2``, products
+    ``u1_t2, w1_t2``, weights ``U1`` (from below), ``W1`` (over time), ``b1``, data ``xi_t2``.
 
     Args:
         length: the number of times.
@@ -67,7 +66,10 @@ def gru(length: int = 3, *, depth: int = 1, activation="tanh", readout: str = "l
         for t, x in enumerate(xs):
             at = f"{layer}_t{t + 1}"
             z = activate(p, "sigmoid", _affine(p, "z", layer, at, x, s, bias), out=f"z{at}")
-            kept = s if s is None else activate(p, "sigmoid", _affine(p, "r", layer, at, x, s, bias), out=f"r{at}") * s
+            kept = s
+            if s is not None:
+                r = activate(p, "sigmoid", _affine(p, "r", layer, at, x, s, bias), out=f"r{at}")
+                kept = p.let(f"rs{at}", r * s)
             c = activate(p, activation, _affine(p, "", layer, at, x, kept, bias), out=f"c{at}")
             xs[t] = s = p.let(f"s{at}", c - z * c if s is None else z * s + c - z * c)
     return _read_out(p, xs, readout, d_out)
@@ -86,16 +88,11 @@ def _started(net: str, length: int, readout: str, d_in: int, loss: str) -> tuple
 def _affine(p: Program, kind: str, layer: int, at: str, x, s, bias: bool):
     """Write ``h_t = U x_t + W s (+ b)``, without the second term where there is no state yet."""
     n = p.dim("n")
-    terms = [_weight(p, f"U{kind}{layer}", n, x, "input" if layer == 1 else "hidden") @ x]
+    parts = {f"u{kind}{at}": weight(p, f"U{kind}{layer}", n, x, "input" if layer == 1 else "hidden") @ x}
     if s is not None:
-        terms.append(_weight(p, f"W{kind}{layer}", n, s, "hidden") @ s)
-    if bias:
-        terms.append(vector(p, f"b{kind}{layer}", n, init="zero", role="bias"))
-    return p.let(f"h{kind}{at}", total(terms))
-
-
-def _weight(p: Program, name: str, rows: Dim, x, role: str):
-    return p[name] if name in p else p.param(name, rows, x.type.dim, role=role)
+        parts[f"w{kind}{at}"] = weight(p, f"W{kind}{layer}", n, s, "hidden") @ s
+    b = [vector(p, f"b{kind}{layer}", n, init="zero", role="bias")] if bias else []
+    return summed(p, parts, *b, out=f"h{kind}{at}")
 
 
 def _read_out(p: Program, states: list, readout: str, d_out: int) -> Program:
