@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable
 from tensorprog.kernels.rows import cores
 
 #: Side of a square tile: a dozen of them fit in a core's cache.
-SIDE = 192
+SIDE = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Schedule:
     """The order in which the nodes of a pair are made, and how many arrays are alive at once (``width``)."""
 
     def __init__(self, root: Node):
-        self.root = root
-        nodes = _by_layers([x for x in reachable([root]) if x.space == "pair"])
+        nodes = _by_layers([x for x in reachable([_reusing(root)]) if x.space == "pair"])
+        self.root = root = nodes[-1] if nodes else root
         self.inputs = [a for x in [*nodes, root] for a in (*x.args, x) if a.space != "pair"]
         groups: dict[tuple, list[Node]] = {}
         for x in nodes:
@@ -88,6 +88,43 @@ class Schedule:
             tile.release(self.root.number)
         else:
             out[...] = np.reshape(rows[self.root.number], (-1, 1)) if self.root.space == "one" else self.root.data
+
+
+def _reusing(root: Node) -> Node:
+    """Return the same with ``s K + e`` written ``c + (e - b)`` wherever ``c = s K + b`` is made in any case.
+
+    A layer's tangent kernel is ``s (K + K' T)`` plus numbers if weights learn at the rate of their variance.
+    """
+    nodes = reachable([root])
+    known: dict[tuple[int, float], tuple[Node, float]] = {}
+    for x in nodes:
+        if x.op == "total" and x.space == "pair":
+            plain = [(c, fs) for c, fs in x.data if fs]
+            if len(plain) == 1 and len(plain[0][1]) == 1 and plain[0][1][0][1] == BOTH:
+                k = x.args[plain[0][1][0][0]]
+                known.setdefault((k.number, plain[0][0]), (x, sum(c for c, fs in x.data if not fs)))
+    made: dict[int, Node] = {}
+    for x in nodes:
+        args, data = [made[a.number] for a in x.args], x.data
+        if x.op == "total" and x.space == "pair" and len(data) > 1:
+            terms, number = [], 0.0
+            for c, fs in data:
+                c_node, b = known.get((x.args[fs[0][0]].number, c), (x, 0.0)) if len(fs) == 1 else (x, 0.0)
+                if not fs:
+                    number += c
+                elif c_node.number < x.number and fs[0][1] == BOTH:
+                    args.append(made[c_node.number])
+                    terms.append((1.0, ((len(args) - 1, BOTH),)))
+                    number -= b
+                else:
+                    terms.append((c, fs))
+            used = sorted({i for _, fs in terms for i, _ in fs})
+            data = tuple((c, tuple((used.index(i), s) for i, s in fs)) for c, fs in terms)
+            data += ((number, ()),) if number else ()
+            args = [args[i] for i in used]
+        same = data is x.data and all(a is b for a, b in zip(args, x.args, strict=True))
+        made[x.number] = x if same else replace(x, args=tuple(args), data=data)
+    return made[root.number]
 
 
 def _by_layers(nodes: list[Node]) -> list[Node]:
@@ -147,6 +184,11 @@ class _Tile:
         for c, pairs, row, col in terms:
             if total is not None and not pairs and (row is None or col is None):
                 total += c if row is None and col is None else c * np.asarray(col if row is None else _column(row))
+                continue
+            if total is not None and len(pairs) == 1 and c == 1.0 and row is None and col is None:
+                total += self.made[pairs[0]]
+                if pairs[0] in spare:
+                    self.release(pairs[0])
                 continue
             mine = next((k for k in pairs if k in spare), None)
             target = self.take() if mine is None else self.made[mine]

@@ -232,7 +232,6 @@ def test_blocks_threads_and_symmetry(k, monkeypatch):
     assert np.array_equal(whole, whole.T)
     assert np.abs(k(X, X) - whole).max() < 1e-7 * np.abs(whole).max()
     assert np.array_equal(np.diag(whole), k.diagonal(X))
-    monkeypatch.setattr(tiles, "SIDE", 7)
     monkeypatch.setattr(tiles.fill, "__kwdefaults__", tiles.fill.__kwdefaults__ | {"side": 7})
     seen = []
     small = k(X, progress=lambda done, total: seen.append((done, total)), workers=2)
@@ -281,7 +280,7 @@ def test_memory_is_that_of_the_tiles():
     per_input = 1500 * 8 * 2 * len(k.covariances.graph.nodes)  # what inputs have, twice while it is copied
     # beside the kernel: a few arrays a thread, and what the formulas take (a dozen)
     assert peak < 2 * (schedule.width + 14) * tile + per_input < out.nbytes * 2
-    assert tiles.spans(20_000)[0] == slice(0, 191) and len(tiles.spans(20_000)) == 105
+    assert tiles.spans(20_000)[0] == slice(0, 160) and len(tiles.spans(20_000)) == 125
 
 
 def test_out_may_be_a_memory_map(tmp_path):
