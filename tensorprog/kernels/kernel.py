@@ -38,6 +38,7 @@ def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kern
                 ``{"hidden": 2, "bias": 0.1}``. Biases start at zero unless theirs is given.
             multipliers: m of ``W = m n^-a w``, likewise.
             rates: the learning rate's factor, likewise (NTK only).
+            exponents: of declared multipliers: ``{"alpha": 1}`` is 1/d attention, whose logits have a limit.
             optimizer: whose table of a parametrization counts, "sgd" by default.
 
     Returns:
@@ -106,14 +107,18 @@ class Kernel:
     def __init__(self, kind: Kind, network: Program, parametrization: Any = "ntp", *,
                  output: Any = None, inputs: Sequence[str] | None = None, optimizer: str = "sgd",
                  variances: Mapping[str, float] | None = None, multipliers: Mapping[str, float] | None = None,
-                 rates: Mapping[str, float] | None = None):
+                 rates: Mapping[str, float] | None = None, exponents: Mapping[str, Any] | None = None):
         from tensorprog.atoms.optimizers import optimizer as record
         from tensorprog.scaling.assign import assign
 
-        exponents = assign(network, parametrization, record(optimizer)) if network.params or network.unknowns else {}
+        found = assign(network, parametrization, record(optimizer)) if network.params or network.unknowns else {}
+        for name, e in (exponents or {}).items():
+            if name not in found:
+                raise ProgramError("exponents", name, "the network has no such exponent", "use " + ", ".join(found))
+            found[name] = Fraction(e)
         self.kind, self.network = kind, network
         self.outputs = _outputs(network, output)
-        self.covariances = Covariances(network, exponents, inputs=inputs, variances=variances,
+        self.covariances = Covariances(network, found, inputs=inputs, variances=variances,
                                        multipliers=multipliers, rates=rates)
         self.inputs = self.covariances.inputs
         if not self.inputs:

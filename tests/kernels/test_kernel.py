@@ -100,6 +100,53 @@ def test_recurrent_erf_network():
     assert np.array_equal(K, K.T) and k.inputs == ("e1", "e2", "e3")
 
 
+#: Tokens of covariance [[1, .3], [.3, 1]]; q.k/n of tied (or independent) queries and keys, then softmax.
+ATTENTION = """
+dim n
+dim d = 2
+matrix U : n x d ~ N(0, 1)
+matrix Q : n x n ~ N(0, 1/n)
+matrix K : n x n ~ N(0, 1/n)
+input a : d
+input b : d
+x1 = U @ a
+x2 = U @ b
+q1 = Q @ x1
+k1 = {0} @ x1
+k2 = {0} @ x2
+l1 = sum(q1 * k1)/n
+l2 = sum(q1 * k2)/n
+y1 = softmax_0(l1, l2)*x1 + softmax_1(l1, l2)*x2
+q2 = Q @ x2
+m1 = sum(q2 * k1)/n
+m2 = sum(q2 * k2)/n
+y2 = softmax_0(m1, m2)*x1 + softmax_1(m1, m2)*x2
+output y1, y2
+"""
+
+
+@pytest.mark.parametrize("keys, want", [("Q", (0.6896019773896475, 0.6103980226103528)), ("K", (0.65, 0.65))])
+def test_attention_with_logits_over_n(keys, want):
+    # B.attn.tied.1overd, B.attn.untied.1overd
+    K = nngp(parse(ATTENTION.format(keys)))(np.array([[[1.0, 0.0], [0.3, math.sqrt(0.91)]]]))[:, :, 0, 0]
+    assert np.abs(K - [[want[0], want[1]], [want[1], want[0]]]).max() < 1e-12
+
+
+def test_transformer_with_logits_over_d():
+    network = tp.nets.transformer(depth=1, activation="relu", normalize="rmsnorm")
+    options = {"inputs": ("tok1", "tok2"), "exponents": {"alpha": 1}}
+    X = np.eye(5)[np.array([[0, 1], [2, 1], [2, 3]])]
+    for make in (nngp, ntk):
+        K = make(network, **options)(X)
+        assert K.shape == (2, 2, 3, 3) and np.linalg.eigvalsh(K[1, 1]).min() > 0
+        assert abs(K[1, 1, 1, 2] - K[1, 1, 2, 1]) == 0 < K[1, 1, 1, 2] < K[1, 1, 1, 1]
+    with pytest.raises(NotCoveredError, match="stays random") as caught:
+        nngp(network, inputs=("tok1", "tok2"))  # ntp means 1/sqrt(d): the logits are Gaussian
+    assert "1/d attention" in caught.value.fix
+    with pytest.raises(ProgramError, match="no such exponent"):
+        nngp(network, exponents={"beta": 1})
+
+
 def test_tangent_kernel_of_one_hidden_layer_at_one():
     # D.ntk.relu1: K(1, 1) = E relu^2 + E v^2 E step = 1
     k = ntk(tp.nets.mlp(depth=1, activation="relu", d_in=1))
@@ -121,6 +168,16 @@ def test_kernels_of_architectures_by_the_limit_engine(name):
     want, tangent = covariance(network, one, values), Copies(network, one).kernel(values)
     assert abs(nngp(network)(X)[0, 0] - want) < 1e-12 * max(1, abs(want))
     assert abs(ntk(network)(X)[0, 0] - tangent) < 1e-12 * max(1, abs(tangent))
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid", "silu", "softplus"])
+def test_quadrature_by_the_limit_engine(name):
+    network = mlp(name, "erf", biases=True)
+    data = inputs(network, np.random.default_rng(0))
+    k = nngp(network)
+    assert k.method == "quadrature"
+    want = covariance(network, data, exponents(network))
+    assert abs(k(arrays(data))[0, 1] - want) < 1e-8 * abs(want)
 
 
 def random_network(rng):
