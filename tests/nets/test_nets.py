@@ -9,24 +9,20 @@ import tensorprog as tp
 from tensorprog.errors import NotCoveredError, ParseError, TensorProgError
 from tensorprog.finite.draws import Draws
 from tensorprog.finite.numpy_backend import run
-from tensorprog.interp.unroll import symbol
 from tensorprog.program.instructions import Input, MatMul
 from tensorprog.program.text import parse, to_text
+
+from .weights import values
 
 N = 8
 EVERY = {
     "mlp": {"depth": 3, "bias": True},
     "resnet": {"depth": 2, "block": 2, "normalize": "layernorm", "bias": True},
     "transformer": {"depth": 1, "tokens": 3, "bias": True},
+    "cnn": {"size": "4x3", "kernel": "3x2", "stride": 2, "pool": "1x2", "depth": 1, "bias": True, "readout": "flatten"},
+    "rnn": {"depth": 2, "bias": True, "readout": "all"},
+    "gru": {"depth": 2, "bias": True, "readout": "average"},
 }
-
-
-def values(net):
-    out = {name: Fraction(1, 2) for name in net.unknowns}
-    for p in net.params:
-        fan_in = Fraction(0) if p.type.cols.is_fixed else Fraction(1, 2)
-        out |= {symbol("a", p.out): Fraction(0), symbol("b", p.out): fan_in, symbol("c", p.out): Fraction(0)}
-    return out
 
 
 @pytest.mark.parametrize("name", tp.nets.ARCHITECTURES)
