@@ -288,6 +288,24 @@ def test_long_rows_and_pairs_one_by_one():
         assert wide[-1] == pytest.approx(d.diagonal(q)[0], rel=1e-9)
 
 
+def test_many_pairs_of_one_variance_are_read_from_a_table():
+    """Of a closed form that is slow: it agrees with itself pair by pair, which quadrature confirms above."""
+    d, q = dual(nonlinearity("quantizer", 5)), np.full(65, 1.3)
+    c = np.linspace(-1.3, 1.3, 65 * 65).reshape(65, 65)
+    k, few = d.matrix(q, q, c), [(0, 0), (10, 3), (40, 40), (64, 63), (64, 64)]
+    for i, j in few:
+        assert k[i, j] == pytest.approx(one(d, 1.3, 1.3, c[i, j]), abs=1e-9)
+
+
+@pytest.mark.slow
+def test_variances_beyond_hermite_series():
+    tanh, q = nonlinearity("tanh"), np.array([0.3, 60.0])
+    k = dual(tanh).matrix(q, q, np.array([[0.3, 1.7], [1.7, 60.0]]))
+    found = expect(lambda x, y: np.tanh(x) * np.tanh(y), [0, 0], [[0.3, 1.7], [1.7, 60.0]], [(0,), (0,)])
+    assert k[0, 1] == pytest.approx(found.value, rel=1e-8)
+    assert k[1, 1] == pytest.approx(quadrature(tanh, tanh, 60.0, 60.0, 1.0).value, rel=1e-8)
+
+
 def test_the_first_error_of_a_thread_is_raised():
     def fail(block):
         raise ProgramError("x", 1, "because", "do not")
