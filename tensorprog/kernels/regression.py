@@ -28,6 +28,8 @@ Kernel = Callable[[Any, Any], Any]
 _BLOCK = 256
 #: Beyond this many times of the fastest direction an explicit method is slow; the unknowns that an implicit one takes.
 _STIFF, _LARGE = 2e4, 2000
+#: Evaluations of the gradient in one integration; more would not end.
+_CALLS = 50_000
 
 
 class Posterior(NamedTuple):
@@ -55,7 +57,8 @@ class Regression:
 
     Raises:
         RunError: shapes that do not fit, numbers that are not finite.
-        NotCoveredError: a kernel that is not symmetric positive semidefinite, a learning rate that diverges.
+        NotCoveredError: a kernel that is not symmetric positive semidefinite, a learning rate that diverges, an
+            integration that does not reach ``tol``.
 
     Example:
         >>> kernel = lambda A, B: np.exp(-np.subtract.outer(A[:, 0], B[:, 0]) ** 2 / 2)
@@ -255,9 +258,16 @@ class Regression:
         stiff = self.spectrum[-1] * order[-1] > _STIFF and start.size <= _LARGE
 
         def run(tol: float) -> np.ndarray:
-            solved = solve_ivp(lambda t, a: -self._pull(start, a.reshape(start.shape)).ravel(), (0.0, float(order[-1])),
-                               np.zeros(start.size), t_eval=order, method="LSODA" if stiff else "DOP853",
-                               rtol=max(tol, 3e-14), atol=1e-3 * tol)
+            calls = iter(range(_CALLS))
+
+            def slope(t: float, a: np.ndarray) -> np.ndarray:
+                if next(calls, None) is None:
+                    raise NotCoveredError(f"t = {order[-1]:g}", t, f"it is here only after {_CALLS} evaluations",
+                                          "a shorter time, a larger tol, or discrete steps (learning_rate=...)")
+                return -self._pull(start, a.reshape(start.shape)).ravel()
+
+            solved = solve_ivp(slope, (0.0, float(order[-1])), np.zeros(start.size), t_eval=order,
+                               method="LSODA" if stiff else "DOP853", rtol=max(tol, 3e-14), atol=1e-3 * tol)
             if not solved.success:
                 raise NotCoveredError(f"t = {order[-1]}", float(tol), f"the integration stops: {solved.message}",
                                       "a shorter time, or a larger tol")
