@@ -78,7 +78,7 @@ def test_what_breaks_has_a_name():
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("name", ["cnn", "cnn flat", "rnn all", "gru"])
 def test_what_is_derived_is_measured(name, optimizer):
-    found = tp.confirm(NETWORKS[name](), optimizer=optimizer, budget=20)
+    found = tp.confirm(NETWORKS[name](), optimizer=optimizer, budget=12)
     assert len(found.checks) > 20
     assert found.verdict is not Verdict.REFUTED, str(found)
 
