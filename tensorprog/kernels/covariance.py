@@ -205,6 +205,9 @@ class Covariances(Tangents):
         if len(shift) == len(form):  # a number for every input
             total = self.graph.total([(c, tuple((f, 0) for f in fs)) for c, fs in shift], pair=False)
             return Z.of([(1.0, power, (self.graph.function(fn, [total]),), ())], z.wide)
+        if fn.domain != "real":
+            raise NotCoveredError(line, fn.name, "a Gaussian also takes values where this is not defined",
+                                  "use a nonlinearity of the whole real line")
         if shift:
             raise NotCoveredError(line, fn.name, "its argument has a mean, and duals are those of centred Gaussians",
                                   "take program.limit, or leave the constant out")
@@ -413,6 +416,8 @@ def _polynomial(self: Covariances, line: Nonlin, terms, wide: bool) -> Z:
         if not wide and any(len(atoms) > 1 for _, _, _, atoms in product):
             raise NotCoveredError(spell(line), line.out, "a product of outputs is not Gaussian", "take program.limit")
         out += product
+    if not out:
+        return Z.of([], wide)
     size = max((e for _, e, fs, _ in out if fs is not None), default=None)
     if size is None or any(fs is None and e >= size for _, e, fs, _ in out):
         raise NotCoveredError(spell(line), line.out, "a number in it stays random as n grows",
