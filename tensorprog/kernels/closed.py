@@ -13,17 +13,18 @@ from collections.abc import Callable
 import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.kernels.rows import scratch
 
 Formula = Callable[..., None]
 
 
-def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
+def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Return c/sqrt(q1 q2) within [-1, 1]: 0 where a variance is, exactly 1 or -1 where it is that up to rounding.
 
     >>> correlation(np.array([[0.3], [0.0]]), np.array([[0.3, 0.1]]), np.array([[0.3, 0.1], [0.0, 0.0]]))[:, 0]
     array([1., 0.])
     """
-    rho = c * inverse_root(q1)
+    rho = np.multiply(c, inverse_root(q1), out=out)
     rho *= inverse_root(q2)
     if rho.size:
         near = 1 - 4 * np.finfo(rho.dtype).eps  # two roots, two quotients and two products: 3 eps at most
@@ -39,11 +40,12 @@ def inverse_root(q: np.ndarray) -> np.ndarray:
     return np.divide(1, np.sqrt(q), out=np.zeros_like(q), where=q > 0)
 
 
-def determinant(q1: np.ndarray, q2: np.ndarray, c: np.ndarray) -> np.ndarray:
-    """Return q1 q2 - c^2, never negative."""
-    d = q1 * q2
-    d -= c * c
-    return np.maximum(d, 0, out=d)
+def determinant(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Write q1 q2 - c^2, never negative, into ``out`` and c^2 into ``square``."""
+    np.multiply(q1, q2, out=out)
+    np.multiply(c, c, out=square)
+    out -= square
+    return np.maximum(out, 0, out=out)
 
 
 def corner(up: float, down: float) -> Formula:
@@ -63,13 +65,15 @@ def corner(up: float, down: float) -> Formula:
     even, odd = (up * up + down * down) / 2, (up + down) ** 2 / (2 * math.pi)
 
     def formula(q1, q2, c, out, dot):
-        rho = correlation(q1, q2, c)
-        slope = np.arccos(rho, out=dot)
+        rho, sine, slope = scratch(3, c.shape, c.dtype)
+        slope = slope if dot is None else dot
+        correlation(q1, q2, c, rho)
+        np.arccos(rho, out=slope)
         slope *= -odd
         slope += even
         if out is not None:
             # (1 - rho)(1 + rho) keeps its digits where 1 - rho^2 loses them; so the angle and its sine agree.
-            sine = 1 - rho
+            np.subtract(1, rho, out=sine)
             rho += 1
             sine *= rho
             np.sqrt(sine, out=sine)
@@ -91,7 +95,8 @@ def erf(q1, q2, c, out, dot):
 
     Source: williams1997computing, eq. (11).
     """
-    s = determinant(q1, q2, c)
+    s, square = scratch(2, c.shape, c.dtype)
+    determinant(q1, q2, c, s, square)
     s *= 4
     s += 1 + 2 * q1
     s += 2 * q2
@@ -118,26 +123,26 @@ def gelu(q1, q2, c, out, dot):
 
     Source: tsuchida2021avoiding.
     """
-    s = determinant(q1, q2, c)
+    s, half, ratio, product, term = scratch(5, c.shape, c.dtype)
+    determinant(q1, q2, c, s, half)
     s += 1 + q1
     s += q2
     np.sqrt(s, out=s)
-    half = np.arctan2(c, s)
+    np.arctan2(c, s, out=half)
     half *= 1 / (2 * math.pi)
     half += 0.25
-    ratio = c / s
-    product = q1 * q2
-    inverse = 1 / (1 + q1) * (1 / (2 * math.pi))
-    scale = 1 / (1 + q2)
+    np.divide(c, s, out=ratio)
+    np.multiply(q1, q2, out=product)
+    inverse, scale = 1 / (1 + q1) * (1 / (2 * math.pi)), 1 / (1 + q2)
     if dot is not None:
-        term = ratio * ratio
+        np.multiply(ratio, ratio, out=term)
         term += 2
         term -= product
         term *= inverse
         term *= scale
         term += 1 / (2 * math.pi)
         term *= ratio
-        term += half
+        np.add(term, half, out=dot)
     if out is not None:
         s *= product
         ratio *= c
@@ -146,8 +151,6 @@ def gelu(q1, q2, c, out, dot):
         s *= scale
         half *= c
         np.add(half, s, out=out)
-    if dot is not None:
-        dot[...] = term
 
 
 def exp(q1, q2, c, out, dot):

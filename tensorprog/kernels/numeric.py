@@ -170,13 +170,16 @@ class Interpolant:
         (level1, place1), (level2, place2) = (_octave(q.ravel()) for q in (q1, q2))
         basis1, basis2 = (chebyshev.chebvander(x, LOGS - 1) for x in (place1, place2))
         angle = t * (2 / math.pi)
-        for j in np.unique(level2):
-            columns = np.flatnonzero(level2 == j)
-            for i, level in enumerate(level1):
-                tensor = self.octaves(int(level), int(j))
-                own = np.tensordot(basis1[i], tensor, 1)
-                seen = chebyshev.chebvander(angle[i, columns], tensor.shape[2] - 1) @ own.T
-                out[i, columns] = np.einsum("cn,cn->c", seen, basis2[columns])
+        for i in np.unique(level1):
+            rows = np.flatnonzero(level1 == i)
+            for j in np.unique(level2):
+                columns = np.flatnonzero(level2 == j)
+                tensor = self.octaves(int(i), int(j))
+                n1, n2, n3 = tensor.shape
+                own = np.tensordot(basis1[rows, :n1], tensor, 1)
+                cut = np.ix_(rows, columns)
+                seen = chebyshev.chebvander(angle[cut], n3 - 1) @ own.transpose(0, 2, 1)
+                out[cut] = np.einsum("rcn,cn->rc", seen, basis2[columns, :n2])
 
     def _octaves(self, i: int, j: int) -> np.ndarray:
         # Chebyshev coefficients for log2 q1 from OCTAVES i to OCTAVES (i + 1), q2 likewise; (LOGS, LOGS, angles).
@@ -191,7 +194,9 @@ class Interpolant:
             angles = np.abs(tensor[..., -2:]).max() / size
             worst = max(angles, np.abs(tensor[-1:]).max() / size, np.abs(tensor[:, -1:]).max() / size)
             if angles < TOLERANCE and worst < 10 * TOLERANCE:
-                return tensor
+                a, b, c = (np.flatnonzero(np.abs(tensor).max(axis) > 0.1 * TOLERANCE * size)[-1] + 1
+                           for axis in ((1, 2), (0, 2), (0, 1)))
+                return np.ascontiguousarray(tensor[:a, :b, :c])
         raise NotCoveredError(self.where, worst, "variances and angles are not resolved by a table",
                               "smaller variances, or a formula with kinks that are named")
 

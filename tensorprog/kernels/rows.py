@@ -5,18 +5,39 @@ numpy lets other threads run inside its loops, so threads are enough.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-#: Entries of a block: a dozen arrays of doubles fit in a core's cache, and one is below the 128 KiB from which on the
-#: C library asks the kernel for fresh pages each time.
+import numpy as np
+
+#: Entries of a block: a dozen arrays of doubles fit in a core's cache.
 BLOCK = 12_000
+#: Arrays a formula may work in.
+SCRATCH = 6
 #: Matrices up to this many entries are not worth a thread.
 SMALL = 1 << 16
 _INSIDE = threading.local()
+
+
+def scratch(count: int, shape: tuple[int, ...], dtype) -> list[np.ndarray]:
+    """Return arrays to work in, this thread's own, with anything in them; the next call returns the same ones.
+
+    Fresh ones would cost more than the arithmetic: their pages go back to the kernel between any two blocks.
+
+    >>> a, b = scratch(2, (3, 4), np.float32)
+    >>> a.shape, b.dtype, np.shares_memory(a, b), np.shares_memory(a, scratch(1, (5,), float)[0])
+    ((3, 4), dtype('float32'), False, True)
+    """
+    size = math.prod(shape)
+    if size > BLOCK or count > SCRATCH:
+        return [np.empty(shape, dtype) for _ in range(count)]
+    if not hasattr(_INSIDE, "scratch"):
+        _INSIDE.scratch = np.empty((SCRATCH, BLOCK))
+    return [row.view(dtype)[:size].reshape(shape) for row in _INSIDE.scratch[:count]]
 
 
 def cores() -> int:
