@@ -182,6 +182,8 @@ def test_integration_reproduces_the_closed_form():
     net = Regression(ntk, X, Y, loss=squared)
     for t in (0.1, 3.0, 200.0):
         assert net.predict(Z, t) == pytest.approx(Regression(ntk, X, Y).predict(Z, t), abs=1e-6)
+    ridge = Regression(ntk, X, Y, loss=squared, jitter=0.3)
+    assert ridge.predict(Z, 2.0) == pytest.approx(Regression(ntk, X, Y, jitter=0.3).predict(Z, 2.0), abs=1e-6)
     stiff = Regression(lambda A, B: 1e4 * ntk(A, B), X, Y, loss=squared)  # LSODA
     assert stiff.spectrum[-1] * 10 > 2e4
     assert stiff.predict(Z, 10.0) == pytest.approx(Regression(ntk, X, Y).predict(Z, 1e5), abs=1e-5)
@@ -257,7 +259,10 @@ def test_classification(loss, t):
     net = Regression(ntk, points[:30], labels[:30], classify=True, loss=loss)
     assert net.labels(t=t).tolist() == labels[:30].tolist() and net.score(points[30:], labels[30:], t) == 1.0
     assert net.score(points[30:], np.roll(labels[30:], 1), t) < 0.7
-    assert net.predict(points[30:], t).shape == (30, 3)
+    one_hot = np.eye(3)[which[:30]]
+    targets = {"squared": one_hot - 1 / 3, "logistic": 2 * one_hot - 1, "cross_entropy": one_hot}[loss]
+    plain = Regression(ntk, points[:30], targets, loss=loss)
+    assert net.predict(points[30:], t) == pytest.approx(plain.predict(points[30:], t))
 
 
 def test_score_and_fit():
