@@ -23,9 +23,9 @@ from tensorprog.program.poly import Poly
 from tensorprog.program.text import to_text
 from tensorprog.testing import limit_programs, random_limit_program
 
-PROGRAMS, BATCH, TWENTY = 320, 20, range(64, 84)
+PROGRAMS, BATCH, TWENTY = 320, 20, range(64, 80)
 SEEDS = {1 << k: seeds for k, seeds in ((9, 48), (11, 48), (13, 32), (15, 24), (17, 16))}
-FEW = {1 << k: 32 for k in (6, 8, 10, 12, 13)}
+FEW = {1 << k: 24 for k in (6, 8, 10, 12, 13)}
 #: A sampled error is half a 95% interval of Student's t with 7 degrees of freedom: four of them are p < 1e-4.
 APART = 4.0
 DOUBT = 1e-3
