@@ -92,7 +92,7 @@ def cnn(depth: int = 2, *, size: int | str | Sequence[int] = 4, kernel: int | st
     out = p.dim("d_out", d_out)
     if readout == "flatten":
         weights = {q: p.param(_at("V", q), out, n, role="readout") for q in xs}
-        p.output(p.let("f", total([weights[q] @ x for q, x in xs.items()])))
+        p.output(summed(p, {_at("v", q): weights[q] @ x for q, x in xs.items()}, out="f"))
     else:
         y = p.let("y", total(list(xs.values())) / len(xs)) if len(xs) > 1 else xs[min(xs)]
         p.output(linear(p, "V", y, out, out="f", role="readout"))

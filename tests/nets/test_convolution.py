@@ -46,8 +46,8 @@ def test_two_axes_pooling_and_flattening():
     assert [line for line in forward(net) if not line.startswith(("h", "x"))] == [
         "y1_t1s1 = 1/2*x1_t1s1 + 1/2*x1_t1s2", "y1_t1s2 = 1/2*x1_t1s3 + 1/2*x1_t1s4",
         "y1_t2s1 = 1/2*x1_t2s1 + 1/2*x1_t2s2", "y1_t2s2 = 1/2*x1_t2s3 + 1/2*x1_t2s4",
-        "_1 = V_t1s1 @ y1_t1s1", "_2 = V_t1s2 @ y1_t1s2", "_3 = V_t2s1 @ y1_t2s1", "_4 = V_t2s2 @ y1_t2s2",
-        "f = _1 + _2 + _3 + _4"]
+        "v_t1s1 = V_t1s1 @ y1_t1s1", "v_t1s2 = V_t1s2 @ y1_t1s2", "v_t2s1 = V_t2s1 @ y1_t2s1",
+        "v_t2s2 = V_t2s2 @ y1_t2s2", "f = v_t1s1 + v_t1s2 + v_t2s1 + v_t2s2"]
     assert [(w.out, str(w.type), w.param.role) for w in net.params][:2] == [
         ("W1_k1j1", "matrix n x d_in", "input"), ("V_t1s1", "matrix d_out x n", "readout")]
 
