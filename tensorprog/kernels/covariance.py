@@ -331,8 +331,6 @@ def _matmul(self: Covariances, line: MatMul):
         if matrix.mean:
             ones = self.graph.array([1.0] * int(cols.factor))
             mean = self.graph.total([(matrix.mean, ((self.graph.gram(x.node, ones, pair=False), 0),))], pair=False)
-            if x.node.op == "array":
-                mean = self.graph.constant(matrix.mean * sum(x.node.data))
     else:
         size, inside, e = x.size, x, matrix.power + cols.growth / 2
     random = matrix.variance > 0

@@ -78,6 +78,8 @@ class Graph:
 
     def gram(self, u: Node, v: Node, *, pair: bool) -> Node:
         """Return ``sum_j u_j v_j``, u at the row's input and v at the column's (or both at one)."""
+        if u.op == v.op == "array":
+            return self.constant(sum(x * y for x, y in zip(u.data, v.data, strict=True)))
         if not pair and v.number < u.number:
             u, v = v, u
         return self.make("pair" if pair else "one", "gram", (u, v), None)

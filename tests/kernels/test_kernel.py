@@ -280,6 +280,15 @@ def test_multipliers_and_rates():
     assert np.allclose(frozen, nngp(network)(X))  # only the readout learns: its features' covariance
 
 
+def test_weights_add_up():
+    # with unit variances a layer's tangents contain its covariances, biases included, which are then used again
+    network, X = tp.nets.mlp(depth=3, activation="relu", d_in=2, bias=True), RNG.standard_normal((5, 2))
+    options = {"variances": {"bias": 0.25, "W2": 3}}
+    parts = [ntk(network, rates={"*": 0, w.out: 1}, **options)(X) for w in network.params]
+    assert np.abs(sum(parts) - ntk(network, **options)(X)).max() < 1e-13
+    assert all(part.any() for part in parts)
+
+
 def test_zero_biases_are_trained():
     X = RNG.standard_normal((3, 2))
     with_bias, without = (ntk(tp.nets.mlp(depth=1, activation="erf", d_in=2, bias=b))(X) for b in (True, False))
