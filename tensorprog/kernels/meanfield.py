@@ -217,7 +217,7 @@ class MeanField:
         return np.array(out)
 
     def correlations(self, c0, depth: int) -> np.ndarray:
-        """Return c_0, ..., c_depth, shape (depth + 1, *shape of c0).
+        """Return c_0, ..., c_depth, along a first axis of length depth + 1.
 
         >>> MeanField("tanh", 1.5, 0.1).correlations(0.2, 2).round(4).tolist()
         [0.2, 0.3..., 0.4...]
@@ -361,13 +361,19 @@ class MeanField:
                 f"correlation length {self.correlation_length:.4g}")
 
 
-def edge_of_chaos(phi: Nonlinearity | str, sigma_b2: float = 0.0) -> MeanField:
-    """Return the network at the edge of chaos: chi = 1 at a fixed point q* that attracts (the smallest such q*).
+def edge_of_chaos(phi: Nonlinearity | str, sigma_b2: float = 0.0, *, attracting: bool = True) -> MeanField:
+    """Return the network at the edge of chaos: chi = 1 at a fixed point q* of the variances, the smallest one.
 
     Solves ``q = E phi^2 / E phi'^2 + sigma_b2`` with ``sigma_w2 = 1 / E phi'^2``.
 
+    Args:
+        phi: a nonlinearity or its name.
+        sigma_b2: variance of the biases.
+        attracting: whether variances near q* must tend to it. Those of gelu and silu do not: from q* itself they stay
+            there for some layers, in the end they run off.
+
     Raises:
-        UnsolvableError: there is none with this sigma_b2 (relu: only with sigma_b2 = 0).
+        UnsolvableError: there is none with this sigma_b2 (relu: only with sigma_b2 = 0), or it repels.
         NotCoveredError: phi jumps: chi is infinite.
 
     Example:
@@ -402,13 +408,18 @@ def edge_of_chaos(phi: Nonlinearity | str, sigma_b2: float = 0.0) -> MeanField:
         if start.variance(1e-4) < 1e-4:
             return start
     grid = _SCAN[1:]
-    off = np.array([excess(q) if slope(q) > 0 else np.nan for q in grid])
+    off, repelling = np.array([excess(q) if slope(q) > 0 else np.nan for q in grid]), []
     for i in np.flatnonzero(off[1:] * off[:-1] <= 0):
         q = root(excess, float(grid[i]), float(grid[i + 1]))
         net = MeanField(record, 1 / slope(q), sigma_b2, q)
-        if abs(net._drift(q)) < 1:
+        if abs(net._drift(q)) < 1 or not attracting:
             net.__dict__["q"] = q
             return net
+        repelling.append(net)
+    if repelling:
+        w, q = repelling[0].sigma_w2, repelling[0].q0
+        raise UnsolvableError(f"edge of chaos of {record}", sigma_b2, f"chi = 1 at q* = {q:.6g} (sigma_w^2 = {w:.6g}), "
+                              "from which variances run off", "attracting=False to have it anyway")
     raise _no_edge(record, sigma_b2)
 
 

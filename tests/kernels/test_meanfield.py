@@ -56,6 +56,14 @@ def test_the_edge_is_a_curve_that_rises():
         edge_of_chaos("sign")
 
 
+def test_an_edge_that_repels():
+    with pytest.raises(UnsolvableError, match="chi = 1 at q\\* = .*run off.*\n  fix: attracting=False"):
+        edge_of_chaos("silu", 0.1)
+    net = edge_of_chaos("silu", 0.1, attracting=False)
+    assert net.chi() == pytest.approx(1) and net.variance(net.q) == pytest.approx(net.q)
+    assert net.variance(1.01 * net.q) > 1.01 * net.q and net.variance(0.99 * net.q) < 0.99 * net.q
+
+
 def test_rate_of_relu_measured():
     net = edge_of_chaos("relu")
     assert net.rate.power == 2 and net.rate.constant == pytest.approx(44.41321980490211, rel=1e-12)
