@@ -381,7 +381,7 @@ def test_gradients_of_a_finite_network():
             g = net.phi.slope(x[:, 0]) * (W.T @ g)
         growth.append(g @ g / size)
     assert_seen(growth, net.gradient(depth), 30 / width)
-    assert_seen(growth, MeanField("tanh", 2.0, 0.05).gradient(depth), 30 / width, true=False)
+    assert_seen(growth, MeanField("tanh", 3.0, 0.05).gradient(depth), 30 / width, true=False)
 
 
 @pytest.mark.slow
