@@ -10,8 +10,8 @@ from tensorprog._version import __version__ as __version__
 from tensorprog.atoms.custom import from_callable as from_callable
 from tensorprog.atoms.custom import from_sympy as from_sympy
 from tensorprog.atoms.nonlinearity import Nonlinearity as Nonlinearity
-from tensorprog.finite.fit import Verdict as Verdict
 from tensorprog.finite.converge import converge as converge
+from tensorprog.finite.fit import Verdict as Verdict
 from tensorprog.finite.limit import limit as limit
 from tensorprog.finite.network import confirm as confirm
 from tensorprog.interp.scaling import Scaling as Scaling

@@ -76,13 +76,16 @@ class SobolDraws(Draws):
         """Return the standard normal array of this name and shape."""
         return self._columns(shape, name_key(name)) if self._axis(shape) else super().normal(name, shape)
 
-    def visit(self, name: str, shape: tuple[int, ...], use: Callable[[int, np.ndarray], Any], *,
-              store: bool = True) -> tuple[np.ndarray | None, list]:
-        """Return ``normal(name, shape)`` and ``use`` of it."""
+    def visit(self, name: str, shape: tuple[int, ...], use: Callable[[int, np.ndarray], Any],
+              out: np.ndarray | None = None) -> tuple[np.ndarray | None, list]:
+        """Return ``normal(name, shape)``, copied into ``out`` if that is given, and ``use`` of it."""
         if not self._axis(shape):
-            return super().visit(name, shape, use, store=store)
-        out = self.normal(name, shape)
-        return out, [use(0, out.reshape(-1))]
+            return super().visit(name, shape, use, out)
+        found = self.normal(name, shape)
+        if out is not None:
+            out[...] = found
+            found = out
+        return found, [use(0, found.reshape(-1))]
 
     def fresh(self, shape: tuple[int, ...], key: tuple[int, ...]) -> np.ndarray:
         """Return the standard normal array of a raw stream key."""

@@ -185,7 +185,8 @@ def _roots(edge, z, mean, variance, dps: int):
     sign = np.sign(values(x))
     precise = sympy.lambdify([z], edge, modules="mpmath")
     at = np.flatnonzero(np.isfinite(sign[1:]) & np.isfinite(sign[:-1]) & (sign[1:] != sign[:-1]) & (sign[:-1] != 0))
-    return [_root(precise, x[i], x[i + 1], dps) if sign[i + 1] else mpmath.mpf(x[i + 1]) for i in at[:_MANY]]
+    return [_root(precise, float(x[i]), float(x[i + 1]), dps) if sign[i + 1] else mpmath.mpf(x[i + 1])
+            for i in at[:_MANY]]
 
 
 def _root(fn, low: float, high: float, dps: int):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import combinations_with_replacement
 
+from tensorprog.exponents.parity import Space
 from tensorprog.exponents.terms import (
     ZERO,
     Term,
@@ -125,7 +126,7 @@ def _degree(fn, top: Fraction, steps, sizes) -> Fraction | None | Undefined:
     return Fraction(infinity)
 
 
-def _parity(fn, order: int, inside: Sequence[Term]) -> tuple[int, tuple]:
+def _parity(fn, order: int, inside: Sequence[Term]) -> tuple[int, Space]:
     """Return the parity of the order-th derivative as a function of the leading terms."""
     if not inside:
         return full_hull(())

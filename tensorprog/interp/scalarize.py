@@ -196,7 +196,7 @@ def _exact(self: Scalarized, name: str, value: Scale) -> Entry:
     return self.program.add(Input(name, ScalarType(), Constant(value)))
 
 
-def _data(self: Scalarized, line: Input, law, size: int) -> tuple[Entry, ...]:
+def _data(self: Scalarized, line: Input, law, size: int) -> tuple[Fraction, ...]:
     if law.onehot is not None:
         return tuple(Fraction(int(i == law.onehot)) for i in range(size))
     values = law.values if law.values is not None else self.data.get(line.out)

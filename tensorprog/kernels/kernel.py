@@ -31,15 +31,14 @@ def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kern
     Args:
         network: a forward program with data inputs and an output.
         parametrization: a name ("ntp", "sp", "mup", ...), a record, or ``{weight: {"a": ..., "b": ..., "c": ...}}``.
-        options:
-            output: the variable to take instead of the network's outputs, or several of them.
-            inputs: the data inputs that differ between inputs, in the order in which X holds them.
-            variances: what stands before the power of n in a weight's variance, by name, role or "*":
-                ``{"hidden": 2, "bias": 0.1}``. Biases start at zero unless theirs is given.
-            multipliers: m of ``W = m n^-a w``, likewise.
-            rates: the learning rate's factor, likewise (NTK only).
-            exponents: of declared multipliers: ``{"alpha": 1}`` is 1/d attention, whose logits have a limit.
-            optimizer: whose table of a parametrization counts, "sgd" by default.
+        output: (an option, as all that follow) the variable to take instead of the network's outputs, or several.
+        inputs: the data inputs that differ between inputs, in the order in which X holds them.
+        variances: what stands before the power of n in a weight's variance, by name, role or "*":
+            ``{"hidden": 2, "bias": 0.1}``. Biases start at zero unless theirs is given.
+        multipliers: m of ``W = m n^-a w``, likewise.
+        rates: the learning rate's factor, likewise (NTK only).
+        exponents: of declared multipliers: ``{"alpha": 1}`` is 1/d attention, whose logits have a limit.
+        optimizer: whose table of a parametrization counts, "sgd" by default.
 
     Returns:
         A Kernel, order n^0.
