@@ -14,6 +14,7 @@ import math
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from functools import partial
 from pathlib import Path
@@ -111,7 +112,7 @@ def warm(case, n: int, kind: str, peer: Peer | None, rounds: int) -> dict:
     value, own, other = kernel(x), [], []
     row = {"case": f"{kind} {name}{' with biases' if biases else ''}, depth {depth}, N = {n}", "asked": asked}
     if peer:
-        file = f"/tmp/bench_kernels_{peer.process.pid}.npy"
+        file = str(Path(tempfile.gettempdir()) / f"bench_kernels_{peer.process.pid}.npy")
         peer.ask(case=[name, biases, depth, kind], n=n, file=file)
         reference = np.load(file)
         Path(file).unlink()
