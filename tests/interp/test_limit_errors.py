@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from fractions import Fraction
 
 import pytest
 
@@ -145,7 +146,7 @@ REPAIRED = {
 def test_the_fix_helps(case):
     assert case in REFUSED
     text, name, value = REPAIRED[case]
-    values = {"alpha": 0} if "alpha" in text else None
+    values = {"alpha": Fraction(0)} if "alpha" in text else None
     assert limit(parse("dim n\n" + text).freeze(), name, values=values).value == pytest.approx(value, abs=1e-12)
 
 
