@@ -132,11 +132,13 @@ class Limits:
         self.steps: list[Step] = []
         self.randoms: dict[tuple[Any, Any], Number] = {}
         self._gaussian_sums: list[tuple[Any, str, ZVar]] = []
+        # of the whole program: a term that is smaller in a vector need not be smaller in a sum whose mean vanishes
         self._ancestors: dict[str, frozenset[str]] = {}
+        for line in self.form.source.program.lines:
+            self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
         self._groups: dict[tuple[str, ...], list[tuple[int, ZVar]]] = {}
         self.space.deadline = None if budget is None else time.monotonic() + budget
         for line in self.program.lines:
-            self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
             unknown = next((x for a in line.args if isinstance(x := self.env[a], Unknown)), None)
             self.env[line.out] = limit[line](self, line) if unknown is None else unknown
 
@@ -304,7 +306,7 @@ def _gaussian_sum(self: Limits, line: Moment) -> ZVar | Unknown:
 
     for v in line.args:
         others = [a for a in line.args if a != v]
-        source = self.program.line_of(v)
+        source = self.form.source.program.line_of(v)
         if len(others) != len(line.args) - 1 or not isinstance(source, Input) or not _centred(source.law):
             continue
         kin = set(source.law.group) if isinstance(source.law, Joint) else {v}

@@ -188,6 +188,20 @@ def test_a_sum_that_is_not_known_to_be_gaussian_is_refused_and_its_mean_is_zero(
     assert p.limit("t").exact == 0
 
 
+@pytest.mark.parametrize("text", [
+    "x = u + n^(-1/2)*v\ns = sum(v*x)/n^(1/2)",                # v.u/sqrt(n) is Gaussian, v.v/n adds 1
+    "w = v + n^(-1/2)\ns = sum(w*exp(u))/n^(1/2)",             # a mean that is small adds E exp(u)
+    "q = mean(v*u)\nx = u + q*v\ns = sum(v*x)/n^(1/2)",        # through a scalar
+])
+def test_what_is_smaller_in_a_vector_is_not_smaller_in_a_sum(text):
+    p = parse("dim n\nvector u, v : n ~ N(0, [[1, 0], [0, 1]])\n" + text)
+    with pytest.raises(NotCoveredError, match="known to be Gaussian"):
+        p.limit("s")
+    p = parse("dim n\nvector v : n ~ N(n^(-1/2), 1)\nvector u : n\ns = sum(v*exp(u))/n^(1/2)")
+    with pytest.raises(NotCoveredError, match="known to be Gaussian"):
+        p.limit("s")
+
+
 def test_kernel_regime_is_affine_in_the_initial_output():
     program, values = trained(parametrization="ntp")
     f0, f1 = limit(program, ["f@0", "f@1"], values=values, data={"xi": [1, 0, 0], "target.f": [2]}).values()
