@@ -14,12 +14,13 @@ from tensorprog.finite.converge import converge
 from tensorprog.finite.draws import Draws
 from tensorprog.finite.gaussian import check_gaussian
 from tensorprog.finite.population import sample
-from tensorprog.gauss.chain import Number, add, exact, mul
+from tensorprog.gauss.chain import Number, add, exact, integrals, mul
+from tensorprog.gauss.quadrature import within
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.derivation import FORMATS, Writer, derivation
 from tensorprog.interp.limit import Limits, Unknown
 from tensorprog.interp.normal import NormalForm
-from tensorprog.program.instructions import Data, Input, Joint, MatrixType, VectorType
+from tensorprog.program.instructions import Data, Input, Joint, MatrixType, Moment, VectorType
 from tensorprog.program.program import Program, spell
 
 METHODS = ("auto", "exact", "sampled")
@@ -314,11 +315,18 @@ def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Lim
                               f"divide it by n^({e}), or limit(..., strict=False)")
     if limits is not None:
         try:
-            return _exact(name, variable, e, limits)
+            with within(budget):
+                return _exact(name, variable, e, limits)
         except NoClosedFormError:  # what the theorem covers can be sampled
             if method == "exact":
                 raise
     return _sampled(name, variable, e, form, tol, seed, budget)
+
+
+def _sums_behind(program: Program, variable: str) -> str | None:
+    """Return a sum at the scale of the central limit theorem that a variable of the normal form depends on."""
+    behind = needed(program, [variable])
+    return next((spell(x) for x in behind.lines if isinstance(x, Moment) and not x.mean), None)
 
 
 def _vanishes(limits: Limits, variable: str) -> bool:
@@ -330,7 +338,12 @@ def _sampled(name, variable, e, form, tol, seed, budget) -> Limit:
     if e < 0:  # whatever it is the leading term of
         nought = exact(Fraction(0))
         return Limit(name, 0.0, 0.0, "exact", nought, nought, e, variable=variable)
-    estimate = sample(form.program, [variable], tol=tol, seed=seed, budget=budget)[variable]
+    random = _sums_behind(form.program, variable)
+    if random is not None:
+        raise NotCoveredError(spell(form.source.program.line_of(variable)), random,
+                              "it is random in the limit, or not known: a sum whose mean vanishes is behind it",
+                              "ask for the exact limit, or for the variance of that sum")
+    estimate = sample(form.program, [variable], tol=tol, seed=seed, budget=budget, trusted=True)[variable]
     second = estimate.second
     vector = second is not None
     variance = max(0.0, second.value - estimate.value**2) if second is not None else 0.0
@@ -344,7 +357,12 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit:
         nought = exact(Fraction(0))
         return Limit(name, 0.0, 0.0, "exact", nought, nought, e, None, limits=limits, variable=variable)
     z, chain = limits.z(variable), limits.chain
+    randoms = {s for s, _ in limits.randoms}
     vector = isinstance(limits.program.type_of(variable), VectorType)
+    if vector and randoms and limits.space.depends_on_free(z):
+        raise NotCoveredError(spell(limits.form.source.program.line_of(variable)), name,
+                              "it is random in the limit, and not Gaussian: a Gaussian number is inside",
+                              "ask for that number")
     if vector:
         mean, second = limits.space.expect(z), limits.space.inner(z, z)
         expression, variance = Writer(limits).expression(z), add(second, mul(Fraction(-1), mul(mean, mean)))
@@ -352,7 +370,9 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit:
         kind, number = "vector", mean
     else:
         number = limits.scalar(variable)
-        number, variance = _gaussian_moments(limits, number)
+        if randoms & _free(chain, number):
+            number = written_out(chain, exact(number))
+        number, variance = _gaussian_moments(limits, number, variable)
         expression, kind = exact(limits.scalar(variable)), "gaussian" if variance != 0 else "scalar"
         needed = [number, variance, expression]
     definitions = _definitions(chain, needed)
@@ -381,7 +401,10 @@ def _error(chain, nodes, value: float) -> float:
     total = 1e-15 * max(1.0, abs(value))
     for node in nodes:
         known = {s: exact_float(chain.value(s)) for s in node.free_symbols}
-        total += 10 * node.xreplace(known).estimate().error
+        found = node.xreplace(known)  # constants may have come out of it
+        for part in integrals(found):
+            factor = abs(complex(found.xreplace({part: 1})))
+            total += 10 * max(1.0, factor) * part.estimate().error
     return total
 
 
@@ -418,7 +441,13 @@ def written_out(chain, expression):
     return expression
 
 
-def _gaussian_moments(limits: Limits, number: Number) -> tuple[Number, Number]:
+def _free(chain, x: Number) -> set:
+    """Return the symbols without a definition that a number depends on."""
+    return set() if isinstance(x, Fraction) else set().union(*(
+        _free(chain, chain.definitions[s]) if s in chain.definitions else {s} for s in x.free_symbols))
+
+
+def _gaussian_moments(limits: Limits, number: Number, variable: str) -> tuple[Number, Number]:
     """Return mean and variance of a number that is linear in Gaussian symbols; itself and 0 if it has none."""
     if isinstance(number, Fraction) or not limits.randoms:
         return number, Fraction(0)
@@ -427,9 +456,10 @@ def _gaussian_moments(limits: Limits, number: Number) -> tuple[Number, Number]:
         return number, Fraction(0)
     import sympy
 
-    poly = sympy.Poly(number, *symbols)
-    if poly.total_degree() > 1:
-        raise NotCoveredError(str(number), str(symbols[0]), "it is random in the limit, and not Gaussian",
+    poly = sympy.Poly(number, *symbols) if number.is_polynomial(*symbols) else None
+    if poly is None or poly.total_degree() > 1:
+        raise NotCoveredError(spell(limits.form.source.program.line_of(variable)), str(number)[:120],
+                              "it is random in the limit, and not Gaussian",
                               "ask for the Gaussian outputs that it is made of")
     return poly.coeff_monomial(1), _gaussian_covariance(limits, number, number)
 

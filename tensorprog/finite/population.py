@@ -63,7 +63,7 @@ class Estimate:
 
 def sample(program: Program, names: Iterable[str] | str, *, values: Values | None = None, tol: float = 1e-3,
            seed: int = 0, size: int | None = None, replicates: int = 8, budget: float = 10.0,
-           keep: int = 0) -> dict[str, Estimate]:
+           keep: int = 0, trusted: bool = False) -> dict[str, Estimate]:
     r"""Return the limits of scalars and the moments of vectors of a program, by running it on populations.
 
     Coordinates of the vectors of a program are, in the limit, samples of one joint law; a run at width N is a
@@ -83,6 +83,7 @@ def sample(program: Program, names: Iterable[str] | str, *, values: Values | Non
         replicates: independent populations, at least 2.
         budget: seconds after which no larger population is begun.
         keep: coordinates of vectors to keep, for histograms.
+        trusted: what is asked for is known to concentrate; otherwise a few plain runs are asked first.
 
     Returns:
         name -> ``Estimate``; its ``error`` may exceed ``tol`` if the budget did not suffice.
@@ -115,7 +116,8 @@ def sample(program: Program, names: Iterable[str] | str, *, values: Values | Non
         raise RunError("sample", (size, replicates), "an error needs two populations", "use 2 or more")
     start = time.monotonic()
     population = _Population(program, names, values or {}, seed)
-    population.concentrates()
+    if not trusted:
+        population.concentrates()
     n = size // 2 if size else _FIRST
     largest = size or (_LARGEST_FORMED if any(_forms_entries(line) for line in program.lines) else _LARGEST)
     before: _Round | None = None

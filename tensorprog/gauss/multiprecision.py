@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from tensorprog.errors import NotCoveredError
-from tensorprog.gauss.quadrature import factor
+from tensorprog.gauss.quadrature import factor, in_time
 
 #: A refinement takes this many times the points; a rule's error is the last difference to this power (less a margin).
 _FINER, _POWER, _ROUNDS = 1.45, 1.35, {1: 15, 2: 8}
@@ -234,6 +234,7 @@ def _axis(inside: float, step: float):
 def _real(x, name):
     import mpmath
 
+    in_time()
     if isinstance(x, mpmath.mpc) or not mpmath.isfinite(x):
         raise NotCoveredError(name, str(x), "the integrand is not a real number there", "check its domain")
     return x

@@ -8,7 +8,10 @@ generation are evaluated in one call. From rank 4 on: scrambled Sobol points.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import combinations, islice, product
 
@@ -53,6 +56,33 @@ class Estimate:
     value: float
     error: float
     method: str
+
+
+_DEADLINE: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+@contextmanager
+def within(seconds: float | None):
+    """Let integrals begun in this block raise NoClosedFormError when the time is over; None: as long as they take.
+
+    Example:
+        >>> with within(0):
+        ...     expect(np.tanh, [0], [[1]])
+        Traceback (most recent call last):
+        tensorprog.errors.NoClosedFormError: line E f(l): the integral takes too long (got 'out of time') ...
+    """
+    end = math.inf if seconds is None else time.monotonic() + seconds
+    token = _DEADLINE.set(min(end, _DEADLINE.get()))
+    try:
+        yield
+    finally:
+        _DEADLINE.reset(token)
+
+
+def in_time() -> None:
+    """Raise NoClosedFormError if the time is over."""
+    if time.monotonic() > _DEADLINE.get():
+        raise NoClosedFormError("E f(l)", "out of time", "the integral takes too long", "take the sampled limit, or give more time")
 
 
 def expect(fn: Callable, mean, cov, kinks: Sequence[Sequence[float]] | None = None, tol: float = 1e-12, *,
@@ -156,6 +186,7 @@ def _finite(x, value) -> float:
 
 
 def _values(fn, forms) -> np.ndarray:
+    in_time()
     y = np.asarray(fn(*forms))
     if np.iscomplexobj(y):
         raise NotCoveredError("E f(l)", y.dtype.name, "the integrand is not real", "take its real part")

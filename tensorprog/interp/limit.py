@@ -27,6 +27,7 @@ from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import Scale
 from tensorprog.gauss.chain import Chain, Number, add, canonical, mul
+from tensorprog.gauss.quadrature import within
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.normal import NormalForm
 from tensorprog.interp.rules import Rules
@@ -138,6 +139,10 @@ class Limits:
             self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
         self._groups: dict[tuple[str, ...], list[tuple[int, ZVar]]] = {}
         self.space.deadline = None if budget is None else time.monotonic() + budget
+        with within(budget):
+            self._read()
+
+    def _read(self) -> None:
         for line in self.program.lines:
             unknown = next((x for a in line.args if isinstance(x := self.env[a], Unknown)), None)
             self.env[line.out] = limit[line](self, line) if unknown is None else unknown
@@ -309,7 +314,10 @@ def _gaussian_sum(self: Limits, line: Moment) -> ZVar | Unknown:
         source = self.form.source.program.line_of(v)
         if len(others) != len(line.args) - 1 or not isinstance(source, Input) or not _centred(source.law):
             continue
-        kin = set(source.law.group) if isinstance(source.law, Joint) else {v}
+        law: Any = source.law
+        kin = {v}
+        if isinstance(law, Joint):  # jointly Gaussian: independent where uncorrelated
+            kin |= {x for x, c in zip(law.group, law.covariance[law.index], strict=True) if not c.is_zero}
         if any(kin & self._ancestors[a] for a in others):
             continue
         x = constant(Fraction(1))

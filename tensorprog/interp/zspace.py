@@ -327,7 +327,7 @@ class ZSpace:
         z = ZVar({m: Fraction(1)})
         forms = list(self._forms(z))
         zs = sympy.symbols(f"z1:{len(forms) + 1}", real=True)
-        if self._size(z) <= _LARGE or self._depends_on_free(z):
+        if self._size(z) <= _LARGE or self.depends_on_free(z):
             body = self.express(z, dict(zip(forms, zs, strict=True)))
         else:  # as a formula it would be long: each use of a variable is written out
             self._opaque += 1
@@ -362,9 +362,10 @@ class ZSpace:
                 total += self._sizes[a]
         return total
 
-    def _depends_on_free(self, z: ZVar) -> bool:
+    def depends_on_free(self, z: ZVar) -> bool:
+        """Return whether a Z-variable has a coefficient, however deep inside, that has no value."""
         return any(self.chain.is_free(c) for c in z.terms.values()) or any(
-            self._depends_on_free(x) for m in z.terms for a, _ in m for x in self.atoms[a].args)
+            self.depends_on_free(x) for m in z.terms for a, _ in m for x in self.atoms[a].args)
 
     def evaluate(self, z: ZVar, forms: Mapping[ZVar, Any]) -> Any:
         """Return the values of a Z-variable at arrays of values of its forms; shared atoms are computed once."""

@@ -69,6 +69,18 @@ REFUSED = {
     "a sum whose factors depend on each other": (
         "matrix W : n x n\nvector x : n\ny = W @ x\ns = sum(tanh(y))/n^(1/2)", "s", {}, NotCoveredError,
         r"_m1 = sum\(tanh\(y\)\)", r"n\^\(1/2\)", "a sum whose mean vanishes is known to be Gaussian if", "use mean"),
+    "a small term that weighs in a sum": (
+        TWO + "y = u + n^(-1/2)*x\ns = sum(x*y)/n^(1/2)", "s", {}, NotCoveredError,
+        "_m. = sum", r"n\^\(1/2\)", "a sum whose mean vanishes is known to be Gaussian if", "use mean"),
+    "small terms behind constants that cancel": (
+        "vector u : n\ny = n^(1/2)*sigmoid(n^(-1/2)*u) - 1/2*n^(1/2)\ns = mean(u*y)", "s", {}, NotCoveredError,
+        "_m. = sum", r"n\^\(1/2\)", "a sum whose mean vanishes is known to be Gaussian if", "use mean"),
+    "a function of a random limit": (
+        SUM + "t = tanh(s)", "t", {}, NotCoveredError,
+        "", "", "it is random in the limit, and not Gaussian", "ask for the Gaussian outputs"),
+    "an average given a random limit": (
+        SUM + "y = relu(u + s)\nt = mean(y)", "t", {}, NotCoveredError,
+        "", "", "it is random in the limit, and not Gaussian", "ask for the Gaussian outputs"),
     "the square of a random limit": (
         SUM + "t = s*s", "t", {}, NotCoveredError,
         "", "", "it is random in the limit, and not Gaussian", "ask for the Gaussian outputs"),
