@@ -82,7 +82,8 @@ def within(seconds: float | None):
 def in_time() -> None:
     """Raise NoClosedFormError if the time is over."""
     if time.monotonic() > _DEADLINE.get():
-        raise NoClosedFormError("E f(l)", "out of time", "the integral takes too long", "take the sampled limit, or give more time")
+        raise NoClosedFormError("E f(l)", "out of time", "the integral takes too long",
+                                "take the sampled limit, or give more time")
 
 
 def expect(fn: Callable, mean, cov, kinks: Sequence[Sequence[float]] | None = None, tol: float = 1e-12, *,
