@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -276,9 +276,8 @@ def _data(program: Program, data) -> dict[str, list[Fraction]]:
     draws, found = Draws(1, 0), {}
     for line in program.lines:
         if isinstance(line, Input) and isinstance(line.law, Data) and line.law.values is None:
-            size = int(line.type.dim.factor) if isinstance(line.type, VectorType) else 1
-            found[line.out] = [Fraction(float(x)) for x in draws.data(line.out, (size,))] if size > 1 or isinstance(
-                line.type, VectorType) else [Fraction(float(draws.data(line.out, ())))]
+            shape = (int(line.type.dim.factor),) if isinstance(line.type, VectorType) else ()
+            found[line.out] = [Fraction(float(x)) for x in draws.data(line.out, shape).reshape(-1)]
     for name, xs in (data or {}).items():
         program.type_of(name)
         found[name] = [Fraction(x) for x in xs]
@@ -290,14 +289,8 @@ def _limit(program, name, form, limits, method, tol, seed, budget, strict):
     if isinstance(became, tuple):
         parts = tuple(_one(f"{name}[{i}]", x, form, limits, method, tol, seed, budget, strict)
                       for i, x in enumerate(became))
-        return parts if len(parts) != 1 else _renamed(parts[0], name)
+        return parts if len(parts) != 1 else replace(parts[0], name=name)
     return _one(name, became, form, limits, method, tol, seed, budget, strict)
-
-
-def _renamed(found: Limit, name: str) -> Limit:
-    from dataclasses import replace
-
-    return replace(found, name=name)
 
 
 def _one(name, variable, form, limits, method, tol, seed, budget, strict) -> Limit:

@@ -16,7 +16,6 @@ Source: yang2020matrix (Master Theorem, NETSOR-T+), yang2021feature (Definition 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -138,14 +137,10 @@ class Limits:
         for line in self.form.source.program.lines:
             self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
         self._groups: dict[tuple[str, ...], list[tuple[int, ZVar]]] = {}
-        self.space.deadline = None if budget is None else time.monotonic() + budget
         with within(budget):
-            self._read()
-
-    def _read(self) -> None:
-        for line in self.program.lines:
-            unknown = next((x for a in line.args if isinstance(x := self.env[a], Unknown)), None)
-            self.env[line.out] = limit[line](self, line) if unknown is None else unknown
+            for line in self.program.lines:
+                unknown = next((x for a in line.args if isinstance(x := self.env[a], Unknown)), None)
+                self.env[line.out] = limit[line](self, line) if unknown is None else unknown
 
     # ------------------------------------------------------------------------------------------ results
 

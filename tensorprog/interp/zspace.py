@@ -7,15 +7,15 @@ equal ones once, so a program of L layers needs O(L) atoms however deeply they n
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 from tensorprog.atoms.function import Function
-from tensorprog.errors import NoClosedFormError, NotCoveredError
+from tensorprog.errors import NotCoveredError
 from tensorprog.gauss.chain import Chain, Number, add, canonical, exact, mul
+from tensorprog.gauss.quadrature import in_time
 from tensorprog.interp.branches import taken_apart
 from tensorprog.interp.formulas import expression_of, polynomial
 from tensorprog.interp.zvar import UNIT as UNIT
@@ -68,7 +68,6 @@ class ZSpace:
         self._expected: dict[Monomial, Number] = {}
         self._sizes: dict[int, int] = {}
         self._opaque = 0
-        self.deadline: float | None = None
 
     # -------------------------------------------------------------------------------------------- making
 
@@ -221,9 +220,7 @@ class ZSpace:
         if self.odd(m):
             return Fraction(0)
         if m not in self._expected:
-            if self.deadline is not None and time.monotonic() > self.deadline:
-                raise NoClosedFormError("an expectation", "out of time", "its exact form takes too long",
-                                        "take the sampled limit: method='sampled', or give a larger budget")
+            in_time()
             blocks = self._blocks(m)
             if any(self.odd(block) for block in blocks):
                 self._expected[m] = Fraction(0)
