@@ -155,6 +155,9 @@ class _Round:
 
         t = float(stats.t.ppf((1 + CONFIDENCE) / 2, self.replicates - 1)) / math.sqrt(self.replicates)
         rounding = _ROUNDING * np.maximum(1.0, abs(self.mean))
+        # replicates that agree exactly say nothing of what none of them saw: at 95%, events of up to 3 in all samples
+        unseen = 3 * np.maximum(1.0, abs(self.mean)) / (self.n * self.replicates)
+        rounding = np.where(self.spread == 0, unseen, rounding)
         if before is None:
             return t * self.spread + rounding
         sampling = t * np.maximum(self.spread, before.spread / _FASTEST)

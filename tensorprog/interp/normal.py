@@ -16,7 +16,7 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.atoms.diff import Diff
-from tensorprog.errors import NotCoveredError
+from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import ONE, Scale
 from tensorprog.interp.rules import Rules
@@ -71,6 +71,14 @@ class NormalForm:
     def __init__(self, program: Program, values: Values | None = None, *,
                  data: Mapping[str, Sequence[Fraction]] | None = None, ratios: Mapping[str, Any] | None = None):
         self.ratios = ratios or {}
+        for name, ratio in self.ratios.items():
+            dim = program.dims.get(name)
+            if dim is None or dim.is_fixed:
+                raise ProgramError(f"ratios {name}", name, "no dimension of this name grows",
+                                   "name one of: " + ", ".join(d for d, x in program.dims.items() if not x.is_fixed))
+            if getattr(ratio, "is_positive", None) is False or (isinstance(ratio, int | Fraction) and ratio <= 0):
+                raise ProgramError(f"ratios {name}", ratio, "a ratio of sizes is positive",
+                                   "use a number > 0, or a symbol with positive=True")
         self.source = Scalarized(program, data)
         self.values: Values = values or {}
         self.scaling = Scaling(self.source.program, self.values)

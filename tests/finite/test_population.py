@@ -12,6 +12,7 @@ from tensorprog.finite.draws import Draws
 from tensorprog.finite.numpy_backend import run
 from tensorprog.finite.population import sample
 from tensorprog.finite.sobol import SobolDraws, columns, normal_net
+from tensorprog.program.text import parse
 
 from .known_limits import KNOWN, SQUARE, known
 
@@ -199,3 +200,9 @@ def test_the_cost_per_line_does_not_depend_on_where_it_stands():
     assert sum(columns(tp.parse(SQUARE + "y = W @ x"), 64).values()) == 2
     ten, three = (sum(columns(known(x)[0], 64).values()) for x in ("ten layers", "three layers"))
     assert (ten, three) == (22, 8)
+
+
+def test_an_event_that_no_sample_sees_is_within_the_error():
+    """E step(x - 5) = 2.9e-7: all replicates are 0, and the error says what that is worth."""
+    found = sample(parse("dim n\nvector x : n\nq = mean(step(x - 5))"), "q", tol=1e-3)["q"]
+    assert found.value == 0 and 2.9e-7 < found.error < 1e-3

@@ -167,3 +167,11 @@ def test_a_variable_that_nobody_asks_for_may_be_out_of_reach():
     assert limit(p, "q").exact == 1
     with pytest.raises(TensorProgError):
         limit(p, "y")
+
+
+@pytest.mark.parametrize(("ratios", "message"), [({"k": 3}, "no dimension of this name grows"),
+                                                 ({"m": 0}, "positive"), ({"m": -1}, "positive")])
+def test_ratios_are_of_growing_dimensions_and_positive(ratios, message):
+    p = parse("dim n\ndim m ~ 2*n\nmatrix W : m x n ~ N(0, 1/n)\nvector x : n\ns = mean(x*(W.T @ (W @ x)))")
+    with pytest.raises(ProgramError, match=message):
+        p.limit("s", ratios=ratios)
