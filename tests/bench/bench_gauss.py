@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from fractions import Fraction
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
+from bench_derive import cpu_seconds  # the folder of a script is on its path
 from scipy import integrate
 
 from tensorprog.atoms.registry import nonlinearity
@@ -22,16 +22,6 @@ from tensorprog.gauss import quadrature
 from tensorprog.gauss.chain import Chain
 from tensorprog.gauss.exact import expect
 from tensorprog.gauss.wick import moment
-
-
-def cpu_seconds(job, repeat: int = 7) -> float:
-    """Return the least CPU time of a few runs."""
-    best = math.inf
-    for _ in range(repeat):
-        start = time.process_time()
-        job()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def plane(f, g, rho: float) -> float:
@@ -59,7 +49,7 @@ def main() -> None:
     for name in ("relu", "erf", "gelu", "tanh"):
         phi = nonlinearity(name)
         kinks = [[float(k) for k in phi.kinks]] * 2
-        peer = cpu_seconds(lambda phi=phi: plane(phi, phi, 0.6), 1)
+        peer = cpu_seconds(lambda phi=phi: plane(phi, phi, 0.6), repeat=1)
         if name != "tanh":
             ours = cpu_seconds(lambda phi=phi: expect([0, 0], exact_cov, [0, 0], [(phi,), (phi,)], Chain()))
             rows.append((f"E {name} {name}, closed form", ours, peer))
@@ -69,7 +59,7 @@ def main() -> None:
     six = [[Fraction(1, 1 + abs(i - j)) for j in range(6)] for i in range(6)]
     ours = cpu_seconds(lambda: moment([2] * 6, [Fraction(0)] * 6, six))
     twelve = (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)
-    rows.append(("degree 12 in 6 forms, Wick", ours, cpu_seconds(lambda: pairings(twelve, six), 1)))
+    rows.append(("degree 12 in 6 forms, Wick", ours, cpu_seconds(lambda: pairings(twelve, six), repeat=1)))
     for name, ours, peer in rows:
         print(f"{name:28s} seconds {ours:.2e}  peer {peer:.2e}  ratio {ours / peer:.1e}")
 
