@@ -354,7 +354,9 @@ def test_a_closed_pipe_is_no_error():
 
 
 def test_ctrl_c_keeps_finished_runs(folder):
-    p = process(*NTP, "--seeds", "20000", "--widths", "64,128,256,512", "--out", "runs.jsonl", cwd=folder)
+    # shells start background jobs deaf to Ctrl-C, and what they start inherits it
+    p = process(*NTP, "--seeds", "20000", "--widths", "64,128,256,512", "--out", "runs.jsonl", cwd=folder,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     runs = folder / "runs.jsonl"
     for _ in range(600):
         if p.poll() is not None or (runs.exists() and runs.stat().st_size):
