@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -86,7 +87,57 @@ def fill_normal(out: np.ndarray, entropy: tuple[int, ...], key: tuple[int, ...])
 
 
 def _draw(part: np.ndarray, entropy: tuple[int, ...], key: tuple[int, ...]) -> np.ndarray:
-    return stream(entropy, key).standard_normal(out=part, dtype=part.dtype)
+    rng = stream(entropy, key)
+    return polar(rng, part) if part.dtype == np.float32 else rng.standard_normal(out=part, dtype=part.dtype)
+
+
+class _Own(threading.local):
+    """Arrays of one thread, by use and type."""
+
+    def __init__(self):
+        self.arrays: dict[tuple[str, np.dtype], np.ndarray] = {}
+
+
+_OWN = _Own()
+
+
+def _scratch(use: str, size: int, dtype: np.dtype) -> np.ndarray:
+    """Return this thread's flat array of a size, which its next call of this use overwrites.
+
+    Memory asked for anew for every block would be cleared by the system, page by page, while other threads wait.
+    """
+    known = _OWN.arrays.get((use, dtype))
+    if known is None or known.size < size:
+        known = _OWN.arrays[use, dtype] = np.empty(size, dtype)
+    return known[:size]
+
+
+def polar(rng: np.random.Generator, out: np.ndarray) -> np.ndarray:
+    """Fill ``out`` (flat, float32) with iid N(0, 1): ``r cos a`` and ``r sin a``, with r^2/2 exponential and a uniform.
+
+    In single precision a few passes of vector instructions over a block are faster than a ziggurat, entry by entry.
+    The radius comes from 32 random bits: no entry is larger than 6.8, which 1 in 10^11 normals would be.
+
+    >>> polar(np.random.default_rng(0), np.empty(3, np.float32)).dtype
+    dtype('float32')
+
+    Source: box1958note.
+    """
+    half = -(-out.size // 2)
+    bits = rng.bit_generator.random_raw(half).view(np.uint32)
+    r, angle = _scratch("polar", 2 * half, out.dtype).reshape(2, half)
+    np.copyto(r, bits[:half], casting="unsafe")
+    r += np.float32(0.5)  # in (0, 1] after the next line
+    r *= np.float32(2.0**-32)
+    np.log(r, out=r)
+    r *= np.float32(-2)
+    np.sqrt(r, out=r)
+    np.copyto(angle, bits[half:].view(np.int32), casting="unsafe")
+    angle *= np.float32(np.pi * 2.0**-31)
+    for part, wave in ((out[:half], np.cos), (out[half:], np.sin)):
+        wave(angle[: part.size], out=part)
+        part *= r[: part.size]
+    return out
 
 
 def _by_blocks(size: int, work) -> list:
@@ -152,7 +203,7 @@ class Draws:
         flat = None if out is None else out.reshape(-1)
 
         def work(i: int, here: slice):
-            part = np.empty(here.stop - here.start, self.dtype) if flat is None else flat[here]
+            part = _scratch("visit", here.stop - here.start, self.dtype) if flat is None else flat[here]
             return use(here.start, part if known is not None else _draw(part, self.entropy, (*name_key(name), i)))
 
         results = _by_blocks(size, work)

@@ -1,5 +1,6 @@
 """The runner: laws, streams, scheduling, liveness, updates; against programs computed by hand."""
 
+import math
 import subprocess
 import sys
 import tracemalloc
@@ -116,6 +117,29 @@ def test_draws_are_standard_normal(dtype):
     assert stats.kstest(z.ravel()[::7], "norm").pvalue > 1e-3
     block = draws_module._BLOCK
     assert abs(np.corrcoef(z.ravel()[: block // 2], z.ravel()[block : block + block // 2])[0, 1]) < 0.02
+
+
+def test_pairs_of_single_precision_have_the_law_of_normals_into_the_tails():
+    from scipy import stats
+
+    size = 1 << 22
+    z = draws_module.polar(np.random.Generator(np.random.SFC64(1)), np.empty(size + 1, np.float32)).astype(float)
+
+    def pvalues(z):
+        found = [stats.kstest(z[::3], "norm").pvalue]
+        for edge in (0.01, 3, 4, 4.5):  # how many are beyond it (or within)
+            p = 2 * stats.norm.sf(edge)
+            found.append(stats.binomtest(int((abs(z) > edge).sum()), len(z), p).pvalue)
+        one, two = z[: size // 2], z[size // 2 + 1 :]  # of one radius
+        found.append(stats.pearsonr(one, two).pvalue)
+        found.append(stats.pearsonr(one**2, two**2).pvalue)
+        found.append(stats.kstest((one[::3] + two[::3]) / math.sqrt(2), "norm").pvalue)
+        return found
+
+    assert min(pvalues(z)) > 1e-4
+    assert abs(z[-1]) < 7 and len(np.unique(z)) > 0.9 * size
+    assert min(pvalues(1.01 * z)) < 1e-4
+    assert min(pvalues(np.append(z[: size // 2 + 1], -z[: size // 2]))) < 1e-4, "pairs that depend on each other"
 
 
 def test_a_stream_belongs_to_its_name_seed_and_width():
