@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import cached_property
 from typing import Any
 
 from tensorprog.atoms.registry import nonlinearity
@@ -21,7 +22,7 @@ ZERO = Fraction(0)
 Head = tuple[Fraction, tuple[Node, ...]]
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False)
 class Atom:
     """A coordinate that a polynomial is written in.
 
@@ -68,21 +69,32 @@ class Atom:
             return not self.reach.isdisjoint(other.reach)
         return not self.drawn.isdisjoint(other.drawn)
 
-    @property
+    @cached_property
     def gaussian(self) -> bool:
         """Whether it is Gaussian and random."""
         return self.value is None and (self.kind in ("source", "product") or self.kind == "sum" and bool(self.form))
 
-    @property
+    @cached_property
     def flat(self) -> bool:
         """Whether it is a sum of atoms with numbers before them."""
         return self.kind == "sum" and all(len(atoms) < 2 for _, _, _, atoms in self.inside.listed())
+
+    @cached_property
+    def families(self) -> dict[frozenset[str] | None, list[tuple[float, Fraction, tuple[Node, ...], Atom]]] | None:
+        """The terms of a flat sum of products and initial vectors by what they are drawn from; None for other atoms."""
+        found: dict = {}
+        for c, e, fs, atoms in self.inside.listed() if self.flat else ():
+            for x in atoms:
+                if x.kind not in ("product", "source"):
+                    return None
+                found.setdefault(x.drawn, []).append((c, e, fs, x))
+        return found or None
 
 
 Powers = tuple[tuple[Atom, int], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Z:
     """A polynomial: ``sum coef n^e * numbers * atoms``; ``wide`` unless it is along a fixed axis (a readout)."""
 
@@ -121,13 +133,13 @@ class Z:
         """Return the terms, atoms repeated according to their powers."""
         return [(c, e, fs, [a for a, p in atoms for _ in range(p)]) for (e, fs, atoms), c in self.terms.items()]
 
-    @property
+    @cached_property
     def size(self) -> Fraction:
         """The power of n that it is; that of its largest term if it is zero."""
         live = [e for (e, _, atoms) in self.terms if not any(_nil(a) for a, _ in atoms)]
         return max(live or [e for e, _, _ in self.terms], default=ZERO)
 
-    @property
+    @cached_property
     def alone(self) -> Atom | None:
         """The atom that it is, if it is one."""
         if len(self.terms) == 1:
@@ -139,6 +151,13 @@ class Z:
 
 def _nil(a: Atom) -> bool:
     return a.value is not None and a.value.is_zero
+
+
+def matched(a: Atom, b: Atom) -> list[tuple[tuple, tuple]] | None:
+    """Return the pairs of terms of two flat sums that have anything in common; None if those are sums themselves."""
+    if a.families is None or b.families is None:
+        return None
+    return [(x, y) for k, xs in a.families.items() for x in xs for y in b.families.get(k, ())]
 
 
 def later_sum(a: Atom, b: Atom) -> Atom:
@@ -202,6 +221,11 @@ class Expectations:
         return self.recall(("cov", a.number, b.number, pair), lambda: self._covariance(a, b, pair))
 
     def _covariance(self, a: Atom, b: Atom, pair: bool) -> Node:
+        if a.kind == b.kind == "sum" and (pairs := matched(a, b)) is not None:
+            terms = [(c * d, (*((f, ROW) for f in fs), *((h, COL if pair else ROW) for h in hs),
+                              (self.covariance(x, y, pair), BOTH if pair else ROW)))
+                     for (c, e, fs, x), (d, g, hs, y) in pairs if e == g == 0 and x.gaussian and y.gaussian]
+            return self.graph.total(terms, pair=pair)
         if a.kind == "sum" or b.kind == "sum":
             if later_sum(a, b) is a:
                 return self._linear([(c, fs, x, b) for c, fs, x in a.form or ()], ROW, pair)
@@ -226,7 +250,15 @@ class Expectations:
             return self.graph.gram(x, y, pair=pair) if isinstance(y, Node) else self.graph.constant(0.0)
         if isinstance(y, Node):
             return self.graph.constant(0.0)
-        return self.expectation(x, y, pair).get(x.size + y.size, self.graph.constant(0.0))
+        a, b = x.alone, y.alone
+        if a is None or b is None:
+            return self._inner(x, y, pair)
+        if not pair and b.number < a.number:
+            a, b, x, y = b, a, y, x
+        return self.recall(("inner", a.number, b.number, pair), lambda: self._inner(x, y, pair))
+
+    def _inner(self, x: Z, y: Z, pair: bool) -> Node:
+        return self.expectation(x, y, pair).get(x.size + y.size) or self.graph.constant(0.0)
 
     # ------------------------------------------------------------------------------------ expectations
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.kernels.expectations import ZERO, Atom, Expectations, Z, later_sum
+from tensorprog.kernels.expectations import ZERO, Atom, Expectations, Z, later_sum, matched
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node
 
 
@@ -43,6 +43,13 @@ class Tangents(Expectations):
         return self.recall(("tangent", a.number, b.number, pair), lambda: self._tangent(a, b, pair))
 
     def _tangent(self, a: Atom, b: Atom, pair: bool) -> Powers:
+        if a.kind == b.kind == "sum" and (pairs := matched(a, b)) is not None:
+            sums: dict[Fraction, list] = {}
+            for (c, e, fs, x), (d, g, hs, y) in pairs:
+                heads = (*((f, ROW) for f in fs), *((h, COL if pair else ROW) for h in hs))
+                for p, t in self.tangent(x, y, pair).items():
+                    sums.setdefault(e + g + p, []).append((c * d, (*heads, (t, BOTH if pair else ROW))))
+            return self.sums(sums, pair)
         last = later_sum(a, b)
         if last.flat:
             return self._of_terms(a, b, last is a, pair)
