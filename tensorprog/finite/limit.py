@@ -20,7 +20,8 @@ from tensorprog.interp.covered import Covered
 from tensorprog.interp.derivation import FORMATS, Writer, derivation
 from tensorprog.interp.limit import Limits, Unknown
 from tensorprog.interp.normal import NormalForm
-from tensorprog.program.instructions import Data, Input, Joint, MatrixType, Moment, VectorType
+from tensorprog.program.instructions import Data, Input, MatrixType, Moment, VectorType
+from tensorprog.program.needed import needed
 from tensorprog.program.program import Program, spell
 
 METHODS = ("auto", "exact", "sampled")
@@ -108,7 +109,7 @@ class Limit:
             raise ProgramError(f"covariance of {self.name} and {other.name}", other.name, "they come from two calls",
                                f"limit(program, [{self.name!r}, {other.name!r}])")
         x, y = (self.limits.scalar(z.variable) if z.variable else Fraction(0) for z in (self, other))
-        return exact(_gaussian_covariance(self.limits, x, y))
+        return exact(self.limits.covariance(x, y))
 
     def to_json(self) -> dict:
         """Return plain data: the closed form as a string or null, the value, the error, the method."""
@@ -252,25 +253,6 @@ def confirm_limit(program: Program, name: str, *, limit_options: Mapping[str, An
     return converge(needed(program, [name]), name, found, **options)
 
 
-def needed(program: Program, names: Sequence[str]) -> Program:
-    r"""Return the program without the lines that these variables do not depend on.
-
-    Example:
-        >>> from tensorprog.program.text import parse
-        >>> needed(parse("dim n\nvector x : n\ny = x*x\nz = exp(y)\ns = mean(y)"), ["s"]).names
-        ('x', 'y', 's')
-    """
-    keep = set(names)
-    for line in reversed(program.lines):
-        if line.out in keep:
-            keep.update(line.args)
-            if isinstance(line, Input) and isinstance(line.law, Joint):
-                keep.update(line.law.group)
-    lines = [line for line in program.lines if line.out in keep]
-    return Program(program.dims.values(), lines, outputs=[x for x in program.outputs if x in keep],
-                   unknowns=program.unknowns).freeze()
-
-
 def _data(program: Program, data) -> dict[str, list[Fraction]]:
     """Return the coordinates of generic data: those given, else what runs draw."""
     draws, found = Draws(1, 0), {}
@@ -365,7 +347,7 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit:
         number = limits.scalar(variable)
         if randoms & _free(chain, number):
             number = written_out(chain, exact(number))
-        number, variance = _gaussian_moments(limits, number, variable)
+        number, variance = limits.moments(number, variable)
         expression, kind = exact(limits.scalar(variable)), "gaussian" if variance != 0 else "scalar"
         needed = [number, variance, expression]
     definitions = _definitions(chain, needed)
@@ -438,34 +420,6 @@ def _free(chain, x: Number) -> set:
     """Return the symbols without a definition that a number depends on."""
     return set() if isinstance(x, Fraction) else set().union(*(
         _free(chain, chain.definitions[s]) if s in chain.definitions else {s} for s in x.free_symbols))
-
-
-def _gaussian_moments(limits: Limits, number: Number, variable: str) -> tuple[Number, Number]:
-    """Return mean and variance of a number that is linear in Gaussian symbols; itself and 0 if it has none."""
-    if isinstance(number, Fraction) or not limits.randoms:
-        return number, Fraction(0)
-    symbols = [s for s in number.free_symbols if (s, s) in limits.randoms]
-    if not symbols:
-        return number, Fraction(0)
-    import sympy
-
-    poly = sympy.Poly(number, *symbols) if number.is_polynomial(*symbols) else None
-    if poly is None or poly.total_degree() > 1:
-        raise NotCoveredError(spell(limits.form.source.program.line_of(variable)), str(number)[:120],
-                              "it is random in the limit, and not Gaussian",
-                              "ask for the Gaussian outputs that it is made of")
-    return poly.coeff_monomial(1), _gaussian_covariance(limits, number, number)
-
-
-def _gaussian_covariance(limits: Limits, x: Number, y: Number) -> Number:
-    """Return the covariance of two numbers that are linear in Gaussian symbols."""
-    total: Number = Fraction(0)
-    symbols = {s for s, _ in limits.randoms}
-    for s in symbols & exact(x).free_symbols:
-        for t in symbols & exact(y).free_symbols:
-            c = limits.randoms.get((s, t), limits.randoms.get((t, s), Fraction(0)))
-            total = add(total, mul(mul(exact(x).coeff(s), exact(y).coeff(t)), c))
-    return total if isinstance(total, Fraction) else total.expand()
 
 
 __all__ = ["Limit", "limit", "written_out"]

@@ -25,7 +25,7 @@ from tensorprog.atoms.diff import Diff
 from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import Scale
-from tensorprog.gauss.chain import Chain, Number, add, canonical, mul
+from tensorprog.gauss.chain import Chain, Number, add, canonical, exact, mul
 from tensorprog.gauss.quadrature import within
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.normal import NormalForm
@@ -166,6 +166,36 @@ class Limits:
         if number is None:
             raise NotCoveredError(name, name, "this is a vector: its limit is a random variable", "ask for its moments")
         return number
+
+    def moments(self, number: Number, name: str) -> tuple[Number, Number]:
+        """Return mean and variance of a number that is linear in Gaussian symbols; itself and 0 if it has none.
+
+        Raises:
+            NotCoveredError: it is random, and not Gaussian.
+        """
+        if isinstance(number, Fraction) or not self.randoms:
+            return number, Fraction(0)
+        symbols = [s for s in number.free_symbols if (s, s) in self.randoms]
+        if not symbols:
+            return number, Fraction(0)
+        import sympy
+
+        poly = sympy.Poly(number, *symbols) if number.is_polynomial(*symbols) else None
+        if poly is None or poly.total_degree() > 1:
+            raise NotCoveredError(spell(self.form.source.program.line_of(name)), str(number)[:120],
+                                  "it is random in the limit, and not Gaussian",
+                                  "ask for the Gaussian outputs that it is made of")
+        return poly.coeff_monomial(1), self.covariance(number, number)
+
+    def covariance(self, x: Number, y: Number) -> Number:
+        """Return the covariance of two numbers that are linear in Gaussian symbols."""
+        total: Number = Fraction(0)
+        symbols = {s for s, _ in self.randoms}
+        for s in symbols & exact(x).free_symbols:
+            for t in symbols & exact(y).free_symbols:
+                c = self.randoms.get((s, t), self.randoms.get((t, s), Fraction(0)))
+                total = add(total, mul(mul(exact(x).coeff(s), exact(y).coeff(t)), c))
+        return total if isinstance(total, Fraction) else total.expand()
 
     # ------------------------------------------------------------------------------------------ helpers
 

@@ -14,12 +14,12 @@ from typing import Any
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import Scale
-from tensorprog.finite.limit import needed
 from tensorprog.gauss.chain import Number, canonical, exact
 from tensorprog.interp.limit import Limits
 from tensorprog.interp.scaling import Scaling
 from tensorprog.program.build import Letter, Matrix
 from tensorprog.program.dims import Dim
+from tensorprog.program.needed import needed
 from tensorprog.program.program import Program, spell
 from tensorprog.spectra.density import Spectrum, spectrum
 
