@@ -222,9 +222,13 @@ class Expectations:
 
     def _covariance(self, a: Atom, b: Atom, pair: bool) -> Node:
         if a.kind == b.kind == "sum" and (pairs := matched(a, b)) is not None:
-            terms = [(c * d, (*((f, ROW) for f in fs), *((h, COL if pair else ROW) for h in hs),
-                              (self.covariance(x, y, pair), BOTH if pair else ROW)))
-                     for (c, e, fs, x), (d, g, hs, y) in pairs if e == g == 0 and x.gaussian and y.gaussian]
+            terms = []
+            for (c, e, fs, x), (d, g, hs, y) in pairs:
+                if x.gaussian and y.gaussian and not e and not g:
+                    known = x.kind == "product"
+                    node = self.inner(x.inside, y.inside, pair) if known else self.covariance(x, y, pair)
+                    heads = (*((f, ROW) for f in fs), *((h, COL if pair else ROW) for h in hs))
+                    terms.append((c * d * (x.gain if known else 1.0), (*heads, (node, BOTH if pair else ROW))))
             return self.graph.total(terms, pair=pair)
         if a.kind == "sum" or b.kind == "sum":
             if later_sum(a, b) is a:
@@ -255,15 +259,33 @@ class Expectations:
             return self._inner(x, y, pair)
         if not pair and b.number < a.number:
             a, b, x, y = b, a, y, x
-        return self.recall(("inner", a.number, b.number, pair), lambda: self._inner(x, y, pair))
+        key = ("inner", a.number, b.number, pair)
+        return self.known[key] if key in self.known else self.recall(key, lambda: self._inner(x, y, pair))
 
     def _inner(self, x: Z, y: Z, pair: bool) -> Node:
+        a, b = x.alone, y.alone
+        if a is not None and b is not None and a.kind == b.kind == "function":
+            return self._functions(a, b, pair)
         return self.expectation(x, y, pair).get(x.size + y.size) or self.graph.constant(0.0)
+
+    def _functions(self, a: Atom, b: Atom, pair: bool) -> Node:
+        """Return the expectation of two functions of Gaussians, a at the row's input and b at the column's."""
+        f, g = ((x.fn, x.form, side, x) for x, side in ((a, ROW), (b, COL)))
+        common = self._common(f, g, pair)
+        if common.is_zero:
+            means = [(self._cluster_mean([x], False)[0], x[2] if pair else ROW) for x in (f, g)]
+            return self.graph.total([(1.0, tuple(means))], pair=pair)
+        q1, q2 = (self._common(x, x, False) for x in (f, g))
+        return self.graph.dual(a.fn, b.fn, q1, q2, common, pair=pair)
 
     # ------------------------------------------------------------------------------------ expectations
 
     def expectation(self, x: Z, y: Z, pair: bool) -> dict[Fraction, Node]:
         """Return ``E x y`` by powers of n, x at the row's input and y at the column's (or both at one)."""
+        a, b = x.alone, y.alone
+        if a is not None and b is not None and a.kind == b.kind == "function":
+            node = self.inner(x, y, pair)
+            return {} if node.is_zero else {ZERO: node}
         by_power: dict[Fraction, list] = {}
         for c, e, fs, atoms in x.listed():
             for d, g, hs, others in y.listed():

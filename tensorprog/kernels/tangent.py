@@ -47,16 +47,36 @@ class Tangents(Expectations):
             sums: dict[Fraction, list] = {}
             for (c, e, fs, x), (d, g, hs, y) in pairs:
                 heads = (*((f, ROW) for f in fs), *((h, COL if pair else ROW) for h in hs))
-                for p, t in self.tangent(x, y, pair).items():
-                    sums.setdefault(e + g + p, []).append((c * d, (*heads, (t, BOTH if pair else ROW))))
+                for p, t in self._product(x, y, pair).items() if x.kind == "product" else ():
+                    power = e + g + p if e or g else p
+                    sums.setdefault(power, []).append((c * d, (*heads, (t, BOTH if pair else ROW))))
             return self.sums(sums, pair)
         last = later_sum(a, b)
         if last.flat:
             return self._of_terms(a, b, last is a, pair)
         if not a.kind == b.kind == "product":
             return self.products(self.opened(a), self.opened(b), pair)
-        if a.family != b.family:
-            return {}
+        return self._product(a, b, pair) if a.family == b.family else {}
+
+    def _product(self, a: Atom, b: Atom, pair: bool) -> Powers:
+        """Return T of two products with one matrix; matrices that are alike give the same."""
+        x, y = a.inside, b.inside
+        i, j = (z.alone if isinstance(z, Z) else z for z in (x, y))
+        if i is None or j is None:
+            return self._of_product(a, b, pair)
+        key = ("product", self.alike(a), self.alike(b), isinstance(x, Z), i.number, j.number, pair)
+        return self.known[key] if key in self.known else self.recall(key, lambda: self._of_product(a, b, pair))
+
+    def alike(self, a: Atom) -> int:
+        """Return a number that products with matrices of one shape, variance and rate have in common."""
+        key = ("alike", a.number)
+        if key not in self.known:
+            m, cols = a.family
+            facts = ("alike", cols, m.rate, m.rate_power, m.power, a.gain, a.power)
+            self.known[key] = self.known.setdefault(facts, a.number)
+        return self.known[key]
+
+    def _of_product(self, a: Atom, b: Atom, pair: bool) -> Powers:
         (matrix, cols), x, y = a.family, a.inside, b.inside
         place, shift = BOTH if pair else ROW, a.power + b.power
         found: dict[Fraction, list] = {}
