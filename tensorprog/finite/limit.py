@@ -109,7 +109,7 @@ class Limit:
             raise ProgramError(f"covariance of {self.name} and {other.name}", other.name, "they come from two calls",
                                f"limit(program, [{self.name!r}, {other.name!r}])")
         x, y = (self.limits.scalar(z.variable) if z.variable else Fraction(0) for z in (self, other))
-        return exact(self.limits.covariance(x, y))
+        return exact(self.limits.sums.covariance(x, y))
 
     def to_json(self) -> dict:
         """Return plain data: the closed form as a string or null, the value, the error, the method."""
@@ -347,7 +347,7 @@ def _exact(name: str, variable: str, e: Fraction, limits: Limits) -> Limit:
         number = limits.scalar(variable)
         if randoms & _free(chain, number):
             number = written_out(chain, exact(number))
-        number, variance = limits.moments(number, variable)
+        number, variance = limits.sums.moments(number, variable)
         expression, kind = exact(limits.scalar(variable)), "gaussian" if variance != 0 else "scalar"
         needed = [number, variance, expression]
     definitions = _definitions(chain, needed)

@@ -206,7 +206,7 @@ class Teller:
         rows = [f"{w.marks.about.lstrip()}{size}{w.number(number)}, {law}" + self.words_of(", variance ") + squares +
                 self.words_of(", by the central limit theorem")]
         for (s, t), c in self.limits.randoms.items():
-            if t == symbol and s != t and c != 0:
+            if t == symbol and s != t and c is not None:
                 rows.append(w.equals(w.marks.cov.format(w.number(s), w.number(t)), value=c))
         return rows
 

@@ -25,11 +25,13 @@ from tensorprog.atoms.diff import Diff
 from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
 from tensorprog.exponents.scale import Scale
-from tensorprog.gauss.chain import Chain, Number, add, canonical, exact, mul
+from tensorprog.gauss.chain import Chain, Number, add, canonical, mul
 from tensorprog.gauss.quadrature import within
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.normal import NormalForm
 from tensorprog.interp.rules import Rules
+from tensorprog.interp.sums import Sums
+from tensorprog.interp.sums import Unknown as Unknown
 from tensorprog.interp.zspace import Jump, ZSpace
 from tensorprog.interp.zvar import ZVar, constant
 from tensorprog.program.instructions import (
@@ -69,13 +71,6 @@ class Matrix:
 
 
 @dataclass(frozen=True, slots=True)
-class Unknown:
-    """Something that vanishes in the limit, whose leading order the theory does not give: an error if it is needed."""
-
-    error: NotCoveredError
-
-
-@dataclass(frozen=True, slots=True)
 class Step:
     """What happened at a line: the rule, the hat that was born, the dots with the uses that they came from."""
 
@@ -102,7 +97,7 @@ class Limits:
         form: the normal form that was read.
         space: the sources and their joint law; ``space.chain``: the named quantities.
         steps: what happened, line by line.
-        randoms: the symbols of scalars that stay random (Gaussian) in the limit, with their covariances.
+        sums: the scalars that stay random (Gaussian) in the limit; ``randoms``: their symbols, with covariances.
 
     Raises:
         NotCoveredError: the theory does not cover a line; it names the line, the value, the reason, the fix.
@@ -130,12 +125,8 @@ class Limits:
         self.space = ZSpace(self.chain)
         self.env: dict[str, Any] = {}
         self.steps: list[Step] = []
-        self.randoms: dict[tuple[Any, Any], Number] = {}
-        self._gaussian_sums: list[tuple[Any, str, ZVar]] = []
-        # of the whole program: a term that is smaller in a vector need not be smaller in a sum whose mean vanishes
-        self._ancestors: dict[str, frozenset[str]] = {}
-        for line in self.form.source.program.lines:
-            self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
+        self.sums = Sums(self)
+        self.randoms = self.sums.randoms
         self._groups: dict[tuple[str, ...], list[tuple[int, ZVar]]] = {}
         with within(budget):
             for line in self.program.lines:
@@ -166,36 +157,6 @@ class Limits:
         if number is None:
             raise NotCoveredError(name, name, "this is a vector: its limit is a random variable", "ask for its moments")
         return number
-
-    def moments(self, number: Number, name: str) -> tuple[Number, Number]:
-        """Return mean and variance of a number that is linear in Gaussian symbols; itself and 0 if it has none.
-
-        Raises:
-            NotCoveredError: it is random, and not Gaussian.
-        """
-        if isinstance(number, Fraction) or not self.randoms:
-            return number, Fraction(0)
-        symbols = [s for s in number.free_symbols if (s, s) in self.randoms]
-        if not symbols:
-            return number, Fraction(0)
-        import sympy
-
-        poly = sympy.Poly(number, *symbols) if number.is_polynomial(*symbols) else None
-        if poly is None or poly.total_degree() > 1:
-            raise NotCoveredError(spell(self.form.source.program.line_of(name)), str(number)[:120],
-                                  "it is random in the limit, and not Gaussian",
-                                  "ask for the Gaussian outputs that it is made of")
-        return poly.coeff_monomial(1), self.covariance(number, number)
-
-    def covariance(self, x: Number, y: Number) -> Number:
-        """Return the covariance of two numbers that are linear in Gaussian symbols."""
-        total: Number = Fraction(0)
-        symbols = {s for s, _ in self.randoms}
-        for s in symbols & exact(x).free_symbols:
-            for t in symbols & exact(y).free_symbols:
-                c = self.randoms.get((s, t), self.randoms.get((t, s), Fraction(0)))
-                total = add(total, mul(mul(exact(x).coeff(s), exact(y).coeff(t)), c))
-        return total if isinstance(total, Fraction) else total.expand()
 
     # ------------------------------------------------------------------------------------------ helpers
 
@@ -322,49 +283,12 @@ def _named(self: Limits, z: ZVar) -> ZVar:
 @limit(Moment)
 def _moment(self: Limits, line: Moment):
     if not line.mean:
-        found = _gaussian_sum(self, line)
+        found = self.sums.of(line)
         return found if isinstance(found, Unknown) else self.step(line, "CLT", found)
     head = constant(Fraction(1))
     for a in line.args[:-1]:
         head = head * self.env[a]
     return self.step(line, "Moment", constant(self.space.inner(head, self.env[line.args[-1]])))
-
-
-def _gaussian_sum(self: Limits, line: Moment) -> ZVar | Unknown:
-    """Return the limit of v.x / sqrt(n): a Gaussian number."""
-    import sympy
-
-    for v in line.args:
-        others = [a for a in line.args if a != v]
-        source = self.form.source.program.line_of(v)
-        if len(others) != len(line.args) - 1 or not isinstance(source, Input) or not _centred(source.law):
-            continue
-        law: Any = source.law
-        kin = {v}
-        if isinstance(law, Joint):  # jointly Gaussian: independent where uncorrelated
-            kin |= {x for x, c in zip(law.group, law.covariance[law.index], strict=True) if not c.is_zero}
-        if any(kin & self._ancestors[a] for a in others):
-            continue
-        x = constant(Fraction(1))
-        for a in others:
-            x = x * self.env[a]
-        symbol = sympy.Symbol(f"G_{line.out}", real=True)
-        for other, w, y in [*self._gaussian_sums, (symbol, v, x)]:
-            both = self.space.inner(self.env[v], self.env[w])
-            if self.program.dim_of(v) == self.program.dim_of(w) and both != 0:
-                self.randoms[other, symbol] = mul(both, self.space.inner(x, y))
-        self._gaussian_sums.append((symbol, v, x))
-        if (symbol, symbol) not in self.randoms or self.chain.is_zero(self.randoms[symbol, symbol]):
-            return constant(Fraction(0))
-        return constant(symbol)
-    return Unknown(NotCoveredError(
-        spell(line), "n^(1/2)", "a sum whose mean vanishes is known to be Gaussian if one of its factors is an initial "
-        "vector that nothing else in it depends on, and here none is", "use mean, whose limit is 0"))
-
-
-def _centred(law: Any) -> bool:
-    means = law.means if isinstance(law, Joint) else (law.mean,) if isinstance(law, Normal) else (None,)
-    return all(m is not None and m.is_zero for m in means)
 
 
 @limit(Outer)

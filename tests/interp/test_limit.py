@@ -181,6 +181,20 @@ def test_outputs_are_a_gaussian_process():
         f.covariance(p.limit("g"))
 
 
+def test_sums_that_depend_on_each_others_vectors():
+    """v.w is w.v: their sum is twice the one, and its variance four times."""
+    head = "dim n\nvector v : n\nvector w : n\nf = sum(v*w)/n^(1/2)\n"
+    twice = limit(parse(head + "g = sum(w*v)/n^(1/2)\nh = f + g"), "h")
+    assert twice.variance == 4
+    signs = limit(parse(head + "s = sign(w)\ng = sum(s*v)/n^(1/2)"), ["f", "g"])  # E v^2 |w|
+    assert abs(float(signs["f"].covariance(signs["g"])) - np.sqrt(2 / np.pi)) < 1e-12
+    text = "dim n\nmatrix W : n x n\nvector v : n\nvector w : n\nx = relu(W @ v)\ny = relu(W.T @ w)\n"
+    both = parse(text + "f = sum(w*x)/n^(1/2)\ng = sum(v*y)/n^(1/2)\nh = f + g")  # w.relu(W v), v.relu(W' w)
+    assert limit(both, "f").variance == limit(both, "g").variance == pytest.approx(0.5)
+    with pytest.raises(NotCoveredError, match="covariance is not known"):
+        limit(both, "h")
+
+
 def test_a_sum_that_is_not_known_to_be_gaussian_is_refused_and_its_mean_is_zero():
     p = parse("dim n\nmatrix W : n x n\nvector x : n\ns = sum(x*(W @ x))/n^(1/2)\nt = mean(x*(W @ x))")
     with pytest.raises(NotCoveredError, match="known to be Gaussian"):
