@@ -55,6 +55,8 @@ class Graph:
     def __init__(self):
         self.nodes: list[Node] = []
         self._known: dict[tuple, Node] = {}
+        self._functions: dict[int, tuple[Any, int]] = {}
+        self._numbers: dict[Any, int] = {}
 
     def make(self, space: str, op: str, args: Sequence[Node], data: Any) -> Node:
         """Return the node, a new one only if there is none like it."""
@@ -99,7 +101,16 @@ class Graph:
 
     def dual(self, phi, psi, q1: Node, q2: Node, c: Node, *, pair: bool) -> Node:
         """Return ``E phi(g) psi(h)``, (g, h) Gaussian with variances q1 (row), q2 (column) and covariance c."""
-        return self.make("pair" if pair else "one", "dual", (q1, q2, c), (phi, psi))
+        key = (pair, self._function(phi), self._function(psi), q1.number, q2.number, c.number)
+        if key not in self._known:
+            self._known[key] = self.make("pair" if pair else "one", "dual", (q1, q2, c), (phi, psi))
+        return self._known[key]
+
+    def _function(self, fn: Any) -> int:
+        """Return a number that equal functions have in common: to hash one takes long."""
+        if id(fn) not in self._functions:
+            self._functions[id(fn)] = fn, self._numbers.setdefault(fn, len(self._numbers))
+        return self._functions[id(fn)][1]
 
     def average(self, phi, q: Node) -> Node:
         """Return ``E phi(g)``, g Gaussian of variance q: a number of one input."""
@@ -111,26 +122,37 @@ class Graph:
 
     def total(self, terms: Iterable[Term], *, pair: bool) -> Node:
         """Return a sum of products, numbers multiplied out and products of one term written in."""
-        collected: dict[tuple, tuple[float, tuple[Factor, ...]]] = {}
-        for coef, factors in terms:
-            for c, fs in self._flat(coef, factors, pair):
-                key = tuple((f.number, side) for f, side in fs)
-                old = collected[key][0] if key in collected else 0.0
-                collected[key] = (c + old if abs(c + old) > 1e-14 * abs(c) else 0.0, fs)
-        kept = [(c, fs) for c, fs in collected.values() if c]
+        kept = self._collected([t for c, fs in terms if (t := self._product(c, fs, pair))[0]], pair)
         if not kept:
             return self.constant(0.0)
         if len(kept) == 1 and not kept[0][1]:
             return self.constant(kept[0][0])
         if len(kept) == 1 and kept[0][0] == 1.0 and len(kept[0][1]) == 1 and (kept[0][1][0][1] == BOTH) == pair:
             return kept[0][1][0][0]
-        args = tuple(sorted({f for _, fs in kept for f, _ in fs}, key=lambda f: f.number))
-        where = {f.number: i for i, f in enumerate(args)}
-        data = tuple(sorted((c, tuple((where[f.number], side) for f, side in fs)) for c, fs in kept))
+        args = tuple(sorted({f for _, fs in kept for f, _ in fs}, key=_number))
+        where = {f: i for i, f in enumerate(args)}
+        data = tuple(sorted([(c, tuple([(where[f], side) for f, side in fs])) for c, fs in kept]))
         return self.make("pair" if pair else "one", "total", args, data)
 
-    def _flat(self, coef: float, factors: Sequence[Factor], pair: bool) -> list[Term]:
-        """Return a product as a sum of products: a sum alone is written out, numbers are multiplied."""
+    def _collected(self, terms: list[Term], pair: bool) -> list[Term]:
+        """Return a sum's terms without repetitions. A sum in it is written out if there is one, or if anything could
+        cancel; several would be written out again wherever they are used."""
+        sums = {f for _, fs in terms if len(fs) == 1 and (f := fs[0][0]).op == "total"}
+        deep = bool(sums) and any(c < 0 or len(fs) == 1 and (f := fs[0][0]) in sums and f.data[0][0] < 0
+                                  for c, fs in terms)
+        if deep or len(sums) == 1:
+            terms = [t for c, fs in terms for t in _written_out(c, fs, pair, deep)]
+        found: dict[tuple, Term] = {}
+        for c, fs in terms:
+            key = (fs[0][0].number, fs[0][1]) if len(fs) == 1 else tuple([(f.number, side) for f, side in fs])
+            if key in found:
+                total = c + found[key][0]
+                c = total if abs(total) > 1e-14 * abs(c) else 0.0
+            found[key] = c, fs
+        return [t for t in found.values() if t[0]]
+
+    def _product(self, coef: float, factors: Sequence[Factor], pair: bool) -> Term:
+        """Return a product with its numbers multiplied and products in it written out."""
         out: list[Factor] = []
         for f, side in factors:
             if f.op == "constant":
@@ -141,13 +163,21 @@ class Graph:
                 out += [(f.args[i], side if f.space == "one" and pair else s if pair else ROW) for i, s in inner]
             else:
                 out.append((f, side if pair else ROW))
-        if not coef:
-            return []
-        if len(out) == 1 and out[0][0].op == "total":
-            f, side = out[0]
-            return [(coef * c, tuple((f.args[i], side if f.space == "one" and pair else s) for i, s in inner))
-                    for c, inner in f.data]
-        return [(coef, tuple(sorted(out, key=lambda p: (p[1], p[0].number))))]
+        return coef, tuple(sorted(out, key=lambda p: (p[1], p[0].number)) if len(out) > 1 else out)
+
+
+def _number(x: Node) -> int:
+    return x.number
+
+
+def _written_out(coef: float, factors: tuple[Factor, ...], pair: bool, deep: bool) -> list[Term]:
+    """Return a sum alone as its terms (``deep``: and those that are sums as theirs); another product as it is."""
+    if len(factors) != 1 or factors[0][0].op != "total":
+        return [(coef, factors)]
+    ((f, side),) = factors
+    terms = [(coef * c, tuple([(f.args[i], side if f.space == "one" and pair else s) for i, s in inner]))
+             for c, inner in f.data]
+    return [t for c, fs in terms for t in _written_out(c, fs, pair, deep)] if deep else terms
 
 
 def reachable(roots: Iterable[Node]) -> list[Node]:
