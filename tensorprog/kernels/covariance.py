@@ -17,6 +17,7 @@ from typing import Any
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.scale import Scale
+from tensorprog.interp.covered import Covered
 from tensorprog.interp.rules import Rules
 from tensorprog.kernels.expectations import ZERO, Atom, Z
 from tensorprog.kernels.plan import Graph, Node
@@ -107,6 +108,7 @@ class Covariances(Tangents):
         self.env: dict[str, Any] = {}
         self.ways: dict[str, bool] = {}
         self.atoms: dict[tuple, Atom] = {}
+        self.checked = False
         for line in network.lines:
             self.env[line.out] = self.settle(lambda line=line: covariance[line](self, line))
 
@@ -189,18 +191,16 @@ class Covariances(Tangents):
         if getattr(fn, "name", "") == "identity":
             return z
         if not isinstance(fn, Nonlinearity):
-            raise NotCoveredError(line, fn.name, "only functions of one vector have a Gaussian dual",
-                                  "write it with functions of one argument, sums and products")
+            return self.general(fn, [z], line)
         if size and degree is None:
             grows = "grows with n" if size > 0 else "vanishes as n grows"
             raise NotCoveredError(line, f"n^({size})", f"the argument of {fn.name} {grows}",
                                   "use a parametrization in which it is of order 1")
         inside = Z.of([(c, e - size, fs, atoms) for c, e, fs, atoms in z.listed()], z.wide)
         form = self.linear(inside)
-        if form is None:
-            raise NotCoveredError(line, fn.name, "its argument is not Gaussian, so it has no kernel formula",
-                                  "take program.limit, or put a matrix before it")
         power = size * degree if degree is not None else ZERO
+        if form is None:
+            return self.general(fn, [inside], line, power)
         shift = [(c, fs) for c, _, fs, atoms in form if not atoms]
         if len(shift) == len(form):  # a number for every input
             total = self.graph.total([(c, tuple((f, 0) for f in fs)) for c, fs in shift], pair=False)
@@ -208,13 +208,21 @@ class Covariances(Tangents):
         if fn.domain != "real":
             raise NotCoveredError(line, fn.name, "a Gaussian also takes values where this is not defined",
                                   "use a nonlinearity of the whole real line")
-        if shift:
-            raise NotCoveredError(line, fn.name, "its argument has a mean, and duals are those of centred Gaussians",
-                                  "take program.limit, or leave the constant out")
+        if shift:  # duals are those of centred Gaussians
+            return self.general(fn, [inside], line, power)
         atom = self.atom(("function", fn, inside.key, primitive), kind="function", line=line, reach=z.reach,
                          inside=inside, fn=fn, primitive=primitive,
                          form=tuple((c, fs, atoms[0]) for c, _, fs, atoms in form))
         return Z.of([(1.0, power, (), (atom,))], z.wide)
+
+    def general(self, fn: Any, zs: Sequence[Z], line: str, power: Fraction = ZERO) -> Z:
+        """Return a function of anything of order n^0, whose expectations are sampled, times ``n^power``."""
+        if not self.checked:
+            Covered(self.network)  # growth and domains: what is sampled must have moments
+            self.checked = True
+        atom = self.atom(("general", fn, tuple(z.key for z in zs)), kind="general", line=line, inside=tuple(zs), fn=fn,
+                         reach=frozenset().union(*(z.reach for z in zs)))
+        return Z.of([(1.0, power, (), (atom,))])
 
 
 def _inputs(network: Program, inputs: Sequence[str] | None) -> tuple[str, ...]:
@@ -363,10 +371,10 @@ def _nonlin(self: Covariances, line: Nonlin):
             raise NotCoveredError(spell(line), name, f"{name} stays random as n grows, and {line.fn.name} of it is not "
                                   "Gaussian", "take program.limit, or a scaling in which it vanishes (1/d attention)")
     if any(isinstance(x, Z) for x in args):
-        if len(args) > 1:
-            raise NotCoveredError(spell(line), line.fn.name, "only functions of one vector have a Gaussian dual",
-                                  "write it with functions of one argument, sums and products")
-        return self.make(line.fn, args[0], spell(line))
+        if len(args) == 1:
+            return self.make(line.fn, args[0], spell(line))
+        return self.general(line.fn, [_argument(line, name, x) for name, x in zip(line.args, args, strict=True)],
+                            spell(line))
     kind = Fixed if any(isinstance(x, Fixed) for x in args) else Number
     nodes, power = [], ZERO
     for name, x in zip(line.args, args, strict=True):
@@ -377,6 +385,20 @@ def _nonlin(self: Covariances, line: Nonlin):
             power = x.power * degree
         nodes.append(self.graph.constant(0.0) if x.power < 0 and not power else x.node)
     return kind(power, self.graph.function(line.fn, nodes, vector=kind is Fixed))
+
+
+def _argument(line: Nonlin, name: str, x: Any) -> Z:
+    """Return an argument of a function of several."""
+    if isinstance(x, Fixed):
+        raise NotCoveredError(spell(line), name, "data and a random output in one function",
+                              "leave the data out, or apply a matrix to it")
+    if isinstance(x, Number):
+        x = Z.of([(1.0, x.power, (x.node,), ())] if x.node is not None and x.power >= 0 else [])
+    if x.size:
+        grows = "grows with n" if x.size > 0 else "vanishes as n grows"
+        raise NotCoveredError(spell(line), f"n^({x.size})", f"{name}, an argument of {line.fn.name}, {grows}",
+                              "use a parametrization in which it is of order 1")
+    return x
 
 
 def _poly(self: Covariances, line: Nonlin, fn: Poly, args: Sequence[Any]):

@@ -16,6 +16,7 @@ from typing import Any
 from tensorprog.atoms.registry import nonlinearity
 from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Graph, Node
+from tensorprog.kernels.trees import integrand, leaves
 
 ZERO = Fraction(0)
 #: What stands in front of a monomial: its power of n, and numbers of the input.
@@ -28,12 +29,14 @@ class Atom:
 
     Args:
         number: its place; what it depends on comes before.
-        kind: "source" (an initial vector), "product" (a matrix times a vector), "function", or "sum" (a line's name).
+        kind: "source" (an initial vector), "product" (a matrix times a vector), "function" (of a Gaussian), "general"
+            (a function of anything), or "sum" (a line's name).
         line: where it is from.
         reach: the matrices and initial vectors that it depends on.
         drawn: those that it is linear in, given all others; None if it is not.
         value: of an atom that is not random, its value; it may still be trained.
-        inside: of a product the vector it is of, of a function the argument, of a sum its terms.
+        inside: of a product the vector it is of, of a function the argument (of a general one all of them), of a sum
+            its terms.
         fn: the function. primitive: of a derivative, the function that it is of.
         form: of a Gaussian sum and of a function's argument: its Gaussian part, linear in Gaussian atoms.
         gain: of a product: by what the covariance of the vectors is multiplied.
@@ -165,6 +168,10 @@ def later_sum(a: Atom, b: Atom) -> Atom:
     return max(a, b, key=lambda x: (x.kind == "sum", x.number))
 
 
+class NoDual(NotCoveredError):
+    """An expectation of one cluster of dependent factors that has no formula; it can be sampled."""
+
+
 class Deeper(Exception):
     """An expectation that needs too many others first; ``again`` computes what is missing."""
 
@@ -183,6 +190,8 @@ class Expectations:
         self.graph = graph
         self.known: dict[tuple, Any] = {}
         self.depth = 0
+        self.leaves: dict[int, tuple[Atom, ...]] = {}
+        self.open: set[tuple] = set()  # products that have no closed form
 
     def settle(self, compute: Callable[[], Any]) -> Any:
         """Return ``compute()``, layer by layer where the recursion is deep."""
@@ -309,12 +318,52 @@ class Expectations:
         return {e: node for e, node in found.items() if not node.is_zero}
 
     def mean(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
-        """Return the expectation of a product of atoms as a product of nodes."""
+        """Return the expectation of a product of atoms as a product of nodes: duals, else what is sampled."""
+        key = (pair, *sorted((a.number, side) for a, side in factors)) if self.open else ()
+        if key not in self.open:
+            try:
+                return self._closed(factors, pair)
+            except NoDual:
+                self.open.add((pair, *sorted((a.number, side) for a, side in factors)))
+        return self._sampled(factors, pair)
+
+    def _sampled(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
+        """Return the same, group by group of factors that depend on each other."""
+        out: list[Factor] = [(a.value, side) for a, side in factors if a.value is not None]
+        left = [f for f in factors if f[0].value is None]
+        if any(x.is_zero for x, _ in out):
+            return [(self.graph.constant(0.0), ROW)]
+        whole = len(left)
+        while left:
+            group = [left.pop(0)]
+            for f in group:
+                near = [g for g in left if self._depend(f, g, pair)]
+                group += near
+                left = [g for g in left if g not in near]
+            if len(group) < whole:
+                out += self.mean(group, pair)
+                continue
+            sides = {s for _, s in group}
+            both = pair and len(sides) > 1
+            made, args = integrand(group if both else [(a, ROW) for a, _ in group], self.covariance, self.leaves)
+            out.append((self.graph.expectation(made, args, pair=both), BOTH if both else min(sides) if pair else ROW))
+        return out
+
+    def _depend(self, f: tuple[Atom, int], g: tuple[Atom, int], pair: bool) -> bool:
+        """Return whether two factors have Gaussians in common."""
+        (a, s), (b, t) = sorted((f, g), key=lambda x: x[1])
+        return any(not self.covariance(x, y, pair and s != t).is_zero
+                   for x in leaves(a, self.leaves) for y in leaves(b, self.leaves))
+
+    def _closed(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
         out: list[Factor] = []
         random: list[tuple[Any, Any, int, Atom]] = []
         for i, (a, side) in enumerate(factors):
             if a.value is not None:
                 out.append((a.value, side))
+            elif a.kind == "general":
+                raise NoDual(a.line, a.fn.name, "an expectation of a function of what is not Gaussian has no formula",
+                             "sample it")
             elif a.kind == "function":
                 random.append((a.fn, a.form, side, a))
             elif a.gaussian:
@@ -345,12 +394,12 @@ class Expectations:
             (b, t), *rest = others  # the later one first: what came before it is known
             a, side, others = b, t, [(a, side), *rest]
         if a.kind != "sum" or a.gaussian:
-            mean = self.mean([(a, side), *others], pair)
+            mean = self._closed([(a, side), *others], pair)
             return self.graph.total([(1.0, tuple(mean))], pair=pair), self._place([(a, side), *others], pair)
         terms = []
         for c, e, fs, atoms in a.inside.listed():
             if e == 0:
-                mean = self.mean([*((x, side) for x in atoms), *others], pair)
+                mean = self._closed([*((x, side) for x in atoms), *others], pair)
                 terms.append((c, (*((f, side) for f in fs), *mean)))
         sides = {side, *(s for _, s in others)}
         both = pair and len(sides) > 1
@@ -407,8 +456,8 @@ class Expectations:
             return graph.dual(f[0], g[0], q1, q2, self._common(f, g, pair), pair=both), place
         if plain is None:
             names = " ".join(f"{f[0].name}(.)" for f in cluster)
-            raise NotCoveredError(cluster[0][3].line, names, "an expectation over more than two functions of dependent "
-                                  "Gaussians has no kernel formula", "take program.limit, which integrates or samples")
+            raise NoDual(cluster[0][3].line, names, "an expectation over more than two functions of dependent "
+                         "Gaussians has no kernel formula", "sample it")
         rest = list(cluster)
         rest.remove(plain)
         merged = self._merged(plain, rest)
@@ -427,8 +476,8 @@ class Expectations:
             others = rest[:i] + rest[i + 1:]
             if f[0] is not None:
                 if f[0].jumps:
-                    raise NotCoveredError(f[3].line, f[0].name, "a product with a function that jumps has no kernel "
-                                          "formula", "take program.limit, or a continuous function")
+                    raise NoDual(f[3].line, f[0].name, "a product with a function that jumps has no kernel formula",
+                                 "sample it")
                 slope = f[0].partial(0)
                 if slope is None:
                     continue

@@ -118,6 +118,10 @@ class Graph:
             return self.constant(0.0)
         return self.make("one", "average", (q,), phi)
 
+    def expectation(self, integrand: Any, args: Sequence[Node], *, pair: bool) -> Node:
+        """Return the expectation of an expression that is sampled (``trees``)."""
+        return self.make("pair" if pair else "one", "expect", args, integrand)
+
     # ------------------------------------------------------------------------------------------------ sums
 
     def total(self, terms: Iterable[Term], *, pair: bool) -> Node:

@@ -155,14 +155,24 @@ class Tangents(Expectations):
             return [(a, self.one)]
         if a.kind == "sum":
             return self.partials(a.inside)
-        slope = a.fn.partial(0)
-        if slope is None:
-            return []
-        outer = self.make(slope, a.inside, a.line, a.fn if a.fn.degree else None)
-        return [(base, Z.of((c * d, e + g, (*fs, *hs), [*xs, *ys]) for c, e, fs, xs in outer.listed()
-                            for d, g, hs, ys in inner.listed())) for base, inner in self.partials(a.inside)]
+        parts: dict[Atom, list] = {}
+        for i, z in enumerate(a.inside if a.kind == "general" else (a.inside,)):
+            inside, slope = self.partials(z), a.fn.partial(i)
+            if slope is None or not inside:
+                continue
+            outer = (self.general(slope, a.inside, a.line) if a.kind == "general" else
+                     self.make(slope, a.inside, a.line, a.fn if a.fn.degree else None))
+            for base, inner in inside:
+                parts.setdefault(base, []).extend(
+                    (c * d, e + g, (*fs, *hs), [*xs, *ys]) for c, e, fs, xs in outer.listed()
+                    for d, g, hs, ys in inner.listed())
+        return [(base, Z.of(terms)) for base, terms in parts.items()]
 
     def make(self, fn: Any, z: Z, line: str, primitive: Any = None) -> Z:
         """Return ``fn(z)``; ``primitive`` is the homogeneous function that fn is the derivative of, if it is one."""
+        raise NotImplementedError
+
+    def general(self, fn: Any, zs: Sequence[Z], line: str) -> Z:
+        """Return ``fn(*zs)``, whose expectations are sampled."""
         raise NotImplementedError
 

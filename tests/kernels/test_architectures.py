@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 import tensorprog as tp
-from tensorprog.errors import NotCoveredError
 from tensorprog.kernels import nngp, ntk
 
 from . import oracle
@@ -128,13 +127,6 @@ def test_the_limit_engine_on_two_copies(name):
     X = arrays(data)
     assert abs(nngp(network)(X)[0, 1] - oracle.covariance(network, data, values)) < 1e-7
     assert abs(ntk(network)(X)[0, 1] - oracle.Copies(network, data).kernel(values)) < 1e-7
-
-
-def test_gates_need_three_functions_at_once():
-    for make in (nngp, ntk):
-        with pytest.raises(NotCoveredError, match="more than two functions") as error:
-            make(tp.nets.gru(2))
-        assert "program.limit" in error.value.fix
 
 
 @pytest.mark.slow

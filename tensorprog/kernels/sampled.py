@@ -1,0 +1,336 @@
+r"""Kernels with expectations that have no dual: randomized quasi-Monte Carlo in every layer, with its error.
+
+Expectations over jointly Gaussian coordinates are averages over scrambled Sobol points, the same ones for all inputs
+and all pairs; covariances are factorized pair by pair, degenerate ones included. Independent scrambles run the whole
+recursion: their mean is the kernel, their spread its standard error. What has a dual is exact in each of them.
+
+Source: owen1997scrambled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from tensorprog.errors import NotCoveredError
+from tensorprog.kernels.dual import dual
+from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable, values
+from tensorprog.kernels.rows import cores
+from tensorprog.kernels.tiles import spans
+from tensorprog.kernels.trees import Integrand, Op
+
+#: Independent scrambles; side of a tile of pairs; numbers of all samples of a few pairs that are kept at once.
+SCRAMBLES, SIDE, ROOM = 8, 12, 1 << 18
+#: A variance given what comes before is zero below this part of the variance.
+TINY = 1e-12
+
+
+@lru_cache(maxsize=16)
+def points(seed: int, scramble: int, dims: int, samples: int) -> np.ndarray:
+    """Return standard normal points, shape (dims, samples): columns of mean 0, variance 1, not correlated.
+
+    >>> z = points(0, 0, 3, 256)
+    >>> bool(np.allclose(z @ z.T / 256, np.eye(3))), bool(abs(z.sum()) < 1e-9)
+    (True, True)
+    """
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
+    rng = np.random.default_rng([seed, scramble, dims])
+    sobol = qmc.Sobol(dims, scramble=True, bits=60, seed=rng)  # pyright: ignore[reportCallIssue] - "rng" since 1.15
+    z = ndtri(np.clip(sobol.random(samples), 1e-16, 1 - 1e-16)).T
+    z -= z.mean(axis=1, keepdims=True)
+    return np.linalg.solve(np.linalg.cholesky(z @ z.T / samples), z)
+
+
+def root(K: np.ndarray) -> np.ndarray:
+    """Return lower triangular R with ``R R^T = K`` for every matrix K, (P, L, L), positive semidefinite up to noise.
+
+    >>> R = root(np.array([[[4.0, 2.0, 2.0], [2.0, 1.0, 1.0], [2.0, 1.0, 3.0]]]))
+    >>> R[0].round(6).tolist()
+    [[2.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 1.414214]]
+    """
+    R, rest = np.zeros_like(K), np.maximum(np.diagonal(K, axis1=1, axis2=2), 0.0)
+    least = TINY * rest
+    for j in range(K.shape[1]):
+        live = rest[:, j] > least[:, j]
+        size = np.sqrt(np.where(live, rest[:, j], 1.0))
+        column = K[:, j:, j] - (R[:, j:, :j] @ R[:, j, :j, None])[:, :, 0]
+        column[:, 0] = size * size
+        reach = np.sqrt(rest[:, j:])
+        column = np.where(live[:, None], np.clip(column / size[:, None], -reach, reach), 0.0)
+        R[:, j:, j] = column
+        rest[:, j:] = np.maximum(rest[:, j:] - column * column, 0.0)
+    return R
+
+
+class Bundle:
+    """Expectations of one layer over the same Gaussians (or over some of them), sampled together."""
+
+    def __init__(self, node: Node):
+        made: Integrand = node.data
+        self.leaves = made.leaves
+        self.where = {leaf: i for i, leaf in enumerate(made.leaves)}
+        self.split = sum(side == ROW for _, side in made.leaves)
+        self.entries = [(i, j, node.args[k], side) for i, j, k, side in made.entries]
+        self.args = node.args
+        self.steps: dict[Op, int] = {}
+        self.products: tuple[dict[tuple[int, ...], int], ...] = ({}, {})
+        self.results: list[tuple[int, int, int]] = []
+        self.add(node)
+
+    def add(self, node: Node) -> None:
+        """Take another expectation in."""
+        made: Integrand = node.data
+        at: list[int] = []
+        for op in made.steps:
+            if op[0] == "number":
+                op = ("number", node.args[op[1]].number, op[2])
+            elif op[0] == "fn":
+                op = ("fn", op[1], tuple(at[i] for i in op[2]))
+            elif op[0] == "sum":
+                op = ("sum", tuple((c, tuple(at[i] for i in refs)) for c, refs in op[1]))
+            at.append(self.steps.setdefault(op, len(self.steps)))
+        places = []
+        for known, refs in zip(self.products, (made.rows, made.cols), strict=True):
+            places.append(known.setdefault(tuple(sorted(at[i] for i in refs)), len(known)))
+        self.results.append((node.number, *places))
+
+    def evaluate(self, side: int, gaussians: np.ndarray, numbers: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Return the products of one side, shape (products, P, samples).
+
+        Args:
+            gaussians: the side's leaves, (P, leaves, samples).
+            numbers: what the inputs have, by node, (P,).
+        """
+        needed = {i for refs in self.products[side] for i in refs}
+        for op, i in reversed(self.steps.items()):
+            if i in needed:
+                needed |= set(op[2] if op[0] == "fn" else (k for _, refs in op[1] for k in refs) if op[0] == "sum"
+                              else ())
+        made: dict[int, np.ndarray] = {}
+        first = self.split if side == COL else 0
+        for op, i in self.steps.items():
+            if i not in needed:
+                continue
+            if op[0] == "leaf":
+                made[i] = gaussians[:, self.where[op[1:]] - first]
+            elif op[0] == "number":
+                made[i] = numbers[op[1]][:, None]
+            elif op[0] == "fn":
+                made[i] = np.asarray(op[1].evaluate({}, {}, *np.broadcast_arrays(*(made[k] for k in op[2]))), float)
+            else:
+                made[i] = _sum(op[1], made)
+        shape = (len(gaussians), gaussians.shape[2])
+        return np.stack([np.broadcast_to(_product(1.0, refs, made), shape) for refs in self.products[side]])
+
+    def single(self, numbers: Mapping[int, np.ndarray], z: np.ndarray) -> dict[int, np.ndarray]:
+        """Return expectations at one input: node number -> (N,)."""
+        n, size = len(next(iter(numbers.values()))), len(self.leaves)
+        K = np.zeros((n, size, size))
+        for i, j, node, _ in self.entries:
+            K[:, i, j] = K[:, j, i] = numbers[node.number]
+        R, z = root(K), z[:size]
+        found = np.empty((len(self.products[ROW]), n))
+        for part in spans(n, max(1, ROOM // (z.shape[1] * (size + len(self.steps))))):
+            g = (R[part].reshape(-1, size) @ z).reshape(-1, size, z.shape[1])
+            found[:, part] = self.evaluate(ROW, g, {k: v[part] for k, v in numbers.items()}).mean(axis=2)
+        return {number: found[i] for number, i, _ in self.results}
+
+    def pairs(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], made: Mapping[int, np.ndarray],
+              shape: tuple[int, int], z: np.ndarray) -> dict[int, np.ndarray]:
+        """Return expectations of pairs: node number -> (R, C); ``made``: nodes of pairs that are known."""
+        size, split = len(self.leaves), self.split
+        K = np.zeros((*shape, size, size))
+        for i, j, node, side in self.entries:
+            x = (made[node.number] if side == BOTH else rows[node.number][:, None] if side == ROW
+                 else cols[node.number][None])
+            K[:, :, i, j] = K[:, :, j, i] = x
+        R = root(K.reshape(-1, size, size)).reshape(K.shape)
+        z = z[:size]
+        own = (R[:, 0, :split, :split].reshape(-1, split) @ z[:split]).reshape(shape[0], split, -1)
+        left = self.evaluate(ROW, own, rows)
+        found = np.empty((len(self.products[COL]), *shape, len(left)))
+        for part in spans(shape[1], max(1, ROOM // (z.shape[1] * (size + len(self.steps))))):
+            numbers = {k: v[part] for k, v in cols.items()}
+            for r in range(shape[0]):
+                g = (R[r, part, split:].reshape(-1, size) @ z).reshape(-1, size - split, z.shape[1])
+                found[:, r, part] = self.evaluate(COL, g, numbers) @ left[:, r].T
+        return {number: found[j, :, :, i] / z.shape[1] for number, i, j in self.results}
+
+
+def _product(c: float, refs: Sequence[int], made: Mapping[int, np.ndarray]) -> Any:
+    total: Any = c
+    for k in refs:
+        total = made[k] if isinstance(total, float) and total == 1.0 else total * made[k]
+    return total
+
+
+def _sum(terms: Sequence[tuple[float, tuple[int, ...]]], made: Mapping[int, np.ndarray]) -> np.ndarray:
+    total: Any = 0.0
+    for c, refs in terms:
+        total = total + _product(c, refs, made)
+    return np.asarray(total) if np.ndim(total) else np.full((1, 1), total)
+
+
+def bundled(nodes: Iterable[Node]) -> list[Bundle | Node]:
+    """Return the nodes in an order in which they can be computed, expectations of one layer together.
+
+    A layer's expectations need only those of the layers below; one whose Gaussians are among another's joins it.
+    """
+    nodes = list(nodes)
+    level: dict[int, int] = {}
+    for x in nodes:
+        level[x.number] = max((level[a.number] for a in x.args), default=0) + (x.op == "expect")
+    out: list[tuple[tuple, Bundle | Node]] = []
+    made: list[tuple[tuple, frozenset, Bundle]] = []
+    for x in sorted(nodes, key=lambda x: -len(x.data.leaves) if x.op == "expect" else 0):
+        if x.op != "expect":
+            out.append(((level[x.number], 1, x.number), x))
+            continue
+        kind, leaves = (level[x.number], x.space), frozenset(x.data.leaves)
+        home = next((b for k, ls, b in made if k == kind and leaves <= ls), None)
+        if home is not None:
+            home.add(x)
+            continue
+        made.append((kind, leaves, Bundle(x)))
+        out.append(((level[x.number], 0, x.number), made[-1][2]))
+    return [x for _, x in sorted(out, key=lambda p: p[0])]
+
+
+Data = Mapping[str, np.ndarray]
+
+
+class Sampler:
+    """The kernels of several outputs at once.
+
+    Args:
+        roots: for every output a row of nodes of pairs. diagonals: the same at one input.
+        samples: points of a scramble, a power of 2; ``seed``: a whole number >= 0.
+    """
+
+    def __init__(self, roots: Sequence[Sequence[Node]], diagonals: Sequence[Sequence[Node]], samples: int, seed: int):
+        self.roots, self.diagonals, self.samples, self.seed = roots, diagonals, samples, seed
+        flat = [x for row in (*roots, *diagonals) for x in row]
+        whole = reachable(flat)
+        order = bundled(whole)
+        space = {x.number: x.space for x in whole}
+        self.singles = [b for b in order if isinstance(b, Bundle) and space[b.results[0][0]] == "one"]
+        self.steps = [b for b in order if (b.space if isinstance(b, Node) else space[b.results[0][0]]) == "pair"]
+        self.inputs = [x for x in whole if x.space != "pair"]
+        self.dims = max((len(b.leaves) for b in order if isinstance(b, Bundle)), default=1)
+
+    def one(self, data: Data, n: int, scramble: int) -> dict[int, np.ndarray]:
+        """Return what every input has, by node."""
+        known: dict[int, Any] = {}
+        z = points(self.seed, scramble, self.dims, self.samples)
+        for bundle in self.singles:
+            known = values(bundle.args, data, n, fixed=known)
+            numbers = {a.number: _wide(known[a.number], n) for a in bundle.args}
+            known |= bundle.single(numbers, z)
+        known = values(self.inputs, data, n, fixed=known)
+        return {x.number: _wide(known[x.number], n, x.space == "vector") for x in self.inputs}
+
+    def tile(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], shape: tuple[int, int],
+             scramble: int) -> np.ndarray:
+        """Return all kernels of a tile of pairs, (outputs, outputs, R, C)."""
+        made: dict[int, np.ndarray] = {}
+        z = points(self.seed, scramble, self.dims, self.samples)
+        for step in self.steps:
+            if isinstance(step, Bundle):
+                made |= step.pairs(rows, cols, made, shape, z)
+            else:
+                made[step.number] = _PAIR[step.op](step, rows, cols, made, shape)
+        return np.array([[made[x.number] if x.space == "pair" else
+                          np.broadcast_to(rows[x.number][:, None], shape) for x in row] for row in self.roots])
+
+    def diagonal(self, one: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Return K(x, x) of every input, (outputs, outputs, N)."""
+        return np.array([[one[x.number] for x in row] for row in self.diagonals])
+
+    def diagonals_of(self, data: Data, n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return K(x, x) and its standard error, (outputs, outputs, N) each."""
+        return _spread([self.diagonal(self.one(data, n, s)) for s in range(SCRAMBLES)])
+
+    def estimate(self, one: Data, two: Data | None, n1: int, n2: int, *, workers: int | None = None,
+                 progress: Callable[[int, int], object] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return all kernels and their standard errors, (outputs, outputs, N1, N2) each; symmetric without ``two``."""
+        count = len(self.roots)
+        value, error = np.empty((count, count, n1, n2)), np.empty((count, count, n1, n2))
+        tiles = [(r, c) for r in spans(n1, SIDE) for c in spans(n2, SIDE) if two is not None or c.start >= r.start]
+        done = 0
+        with ThreadPoolExecutor(max(1, cores() if workers is None else workers)) as pool:
+            rows = list(pool.map(lambda s: self.one(one, n1, s), range(SCRAMBLES)))
+            cols = rows if two is None else list(pool.map(lambda s: self.one(two, n2, s), range(SCRAMBLES)))
+
+            def work(r: slice, c: slice, s: int) -> np.ndarray:
+                shape = (r.stop - r.start, c.stop - c.start)
+                found = self.tile({k: v[r] for k, v in rows[s].items()}, {k: v[c] for k, v in cols[s].items()},
+                                  shape, s)
+                if two is None and r.start == c.start:
+                    found = (found + found.transpose(1, 0, 3, 2)) / 2
+                    here = np.arange(shape[0])
+                    found[:, :, here, here] = self.diagonal(rows[s])[:, :, r]
+                return found
+
+            jobs = [(r, c, [pool.submit(work, r, c, s) for s in range(SCRAMBLES)]) for r, c in tiles]
+            for r, c, futures in jobs:
+                value[:, :, r, c], error[:, :, r, c] = _spread([f.result() for f in futures])
+                if two is None and r.start != c.start:
+                    for x in (value, error):
+                        x[:, :, c, r] = x[:, :, r, c].transpose(1, 0, 3, 2)
+                futures.clear()
+                done += 1
+                if progress is not None:
+                    progress(done, len(tiles))
+        return value, error
+
+
+def _spread(found: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over scrambles and its standard error."""
+    whole = np.stack(found)
+    if not np.isfinite(whole).all():
+        raise NotCoveredError("a sampled expectation", whole[~np.isfinite(whole)][0], "a function of the network is "
+                              "not finite at a sample", "functions that are defined on the whole real line")
+    return whole.mean(axis=0), whole.std(axis=0, ddof=1) / len(whole) ** 0.5
+
+
+def _wide(x: Any, n: int, vector: bool = False) -> np.ndarray:
+    x = np.asarray(x, float)
+    return np.broadcast_to(x, (n, x.shape[-1]) if vector else (n,))
+
+
+def _at(node: Node, side: int, rows, cols, made) -> np.ndarray:
+    """Return a node of a pair, of its row or of its column, as something that an (R, C) array is multiplied with."""
+    if node.space == "pair":
+        return made[node.number]
+    return cols[node.number][None] if side == COL else rows[node.number][:, None]
+
+
+def _gram(node: Node, rows, cols, made, shape):
+    u, v = (x[a.number] for x, a in zip((rows, cols), node.args, strict=True))
+    return u @ v.T
+
+
+def _dual(node: Node, rows, cols, made, shape):
+    q1, q2, c = node.args
+    out = np.array(np.broadcast_to(_at(c, ROW, rows, cols, made), shape))
+    dual(*node.data).block(rows[q1.number][:, None], cols[q2.number][None], out, out, None)
+    return out
+
+
+def _total(node: Node, rows, cols, made, shape):
+    total = np.zeros(shape)
+    for c, factors in node.data:
+        x: Any = c
+        for i, side in factors:
+            x = x * _at(node.args[i], side, rows, cols, made)
+        total += x
+    return total
+
+
+_PAIR: dict[str, Callable] = {"gram": _gram, "dual": _dual, "total": _total}
