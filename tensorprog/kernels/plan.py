@@ -58,13 +58,14 @@ class Graph:
         self._functions: dict[int, tuple[Any, int]] = {}
         self._numbers: dict[Any, int] = {}
 
-    def make(self, space: str, op: str, args: Sequence[Node], data: Any) -> Node:
-        """Return the node, a new one only if there is none like it."""
-        key = (space, op, tuple(a.number for a in args), data)
-        if key not in self._known:
-            self._known[key] = Node(len(self.nodes), space, op, tuple(args), data)
-            self.nodes.append(self._known[key])
-        return self._known[key]
+    def make(self, space: str, op: str, args: Sequence[Node], data: Any, key: Any = None) -> Node:
+        """Return the node, a new one only if there is none like it; ``key`` stands for data that take long to hash."""
+        key = (space, op, tuple([a.number for a in args]), data if key is None else key)
+        node = self._known.get(key)
+        if node is None:
+            node = self._known[key] = Node(len(self.nodes), space, op, tuple(args), data)
+            self.nodes.append(node)
+        return node
 
     def constant(self, x: float) -> Node:
         """Return a number."""
@@ -101,16 +102,15 @@ class Graph:
 
     def dual(self, phi, psi, q1: Node, q2: Node, c: Node, *, pair: bool) -> Node:
         """Return ``E phi(g) psi(h)``, (g, h) Gaussian with variances q1 (row), q2 (column) and covariance c."""
-        key = (pair, self._function(phi), self._function(psi), q1.number, q2.number, c.number)
-        if key not in self._known:
-            self._known[key] = self.make("pair" if pair else "one", "dual", (q1, q2, c), (phi, psi))
-        return self._known[key]
+        key = (self._function(phi), self._function(psi))
+        return self.make("pair" if pair else "one", "dual", (q1, q2, c), (phi, psi), key)
 
     def _function(self, fn: Any) -> int:
         """Return a number that equal functions have in common: to hash one takes long."""
-        if id(fn) not in self._functions:
-            self._functions[id(fn)] = fn, self._numbers.setdefault(fn, len(self._numbers))
-        return self._functions[id(fn)][1]
+        found = self._functions.get(id(fn))
+        if found is None:
+            found = self._functions[id(fn)] = fn, self._numbers.setdefault(fn, len(self._numbers))
+        return found[1]
 
     def average(self, phi, q: Node) -> Node:
         """Return ``E phi(g)``, g Gaussian of variance q: a number of one input."""
