@@ -81,6 +81,10 @@ Options = Mapping[str, float]
 ROLES = frozenset(("*", "input", "hidden", "readout", "bias", "gain"))
 
 
+class Tied(NotCoveredError):
+    """Covariances alone do not tell the limit: the limit engine may."""
+
+
 class Covariances(Tangents):
     """The reading of a network.
 
@@ -103,7 +107,7 @@ class Covariances(Tangents):
         super().__init__(Graph())
         self.network, self.values = network, values
         self.options = {"variances": variances or {}, "multipliers": multipliers or {}, "rates": rates or {}}
-        self.inputs = _inputs(network, inputs)
+        self.inputs = varied(network, inputs)
         self._check_options()
         self.env: dict[str, Any] = {}
         self.ways: dict[str, bool] = {}
@@ -225,7 +229,8 @@ class Covariances(Tangents):
         return Z.of([(1.0, power, (), (atom,))])
 
 
-def _inputs(network: Program, inputs: Sequence[str] | None) -> tuple[str, ...]:
+def varied(network: Program, inputs: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the data inputs that differ between inputs."""
     data = {x.out: x.law for x in network.lines if isinstance(x, Input) and isinstance(x.law, Data)}
     if inputs is None:
         open_ones = tuple(k for k, law in data.items() if law.values is None and law.onehot is None)
@@ -323,8 +328,8 @@ def _matrix(self: Covariances, line: Any, t: MatrixType) -> Matrix:
 def _matmul(self: Covariances, line: MatMul):
     matrix, x = self.env[line.matrix], self.env[line.vector]
     if self.ways.setdefault(line.matrix, line.transposed) != line.transposed:
-        raise NotCoveredError(spell(line), line.matrix, f"{line.matrix} and its transpose are both used: covariances "
-                              "alone do not tell the limit", "take program.limit, or independent matrices")
+        raise Tied(spell(line), line.matrix, f"{line.matrix} and its transpose are both used: covariances alone do not "
+                   "tell the limit", "take program.limit, or independent matrices")
     rows, cols = (matrix.cols, matrix.rows) if line.transposed else (matrix.rows, matrix.cols)
     wide = not rows.is_fixed
     if isinstance(x, Z) and not x.wide:

@@ -11,8 +11,9 @@ import numpy as np
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.kernels import chain
 from tensorprog.kernels.chain import Chain
-from tensorprog.kernels.covariance import Covariances, Number
+from tensorprog.kernels.covariance import Covariances, Number, varied
 from tensorprog.kernels.expectations import Atom, Z
+from tensorprog.kernels.pairwise import Pairwise, pairwise
 from tensorprog.kernels.plan import Node, reachable, values
 from tensorprog.kernels.sampled import Sampler
 from tensorprog.kernels.tiles import Schedule, fill
@@ -90,7 +91,8 @@ class Kernel:
 
     Attributes:
         kind: "nngp" or "ntk".
-        method: "closed form" if every dual activation is, else "quadrature" (1e-8).
+        method: "closed form" if every dual activation is, "quadrature" (1e-8), or "sampling", with ``error``; and "pair
+            by pair", where products with a matrix and its transpose meet: no array formula, but a limit for each pair.
         inputs: the data inputs, in the order in which X holds them.
         outputs: the variables it is the kernel of.
 
@@ -119,18 +121,26 @@ class Kernel:
             found[name] = Fraction(e)
         self.kind, self.network = kind, network
         self.outputs = _outputs(network, output)
-        self.covariances = Covariances(network, found, inputs=inputs, variances=variances,
-                                       multipliers=multipliers, rates=rates)
-        self.inputs = self.covariances.inputs
+        self.inputs = varied(network, inputs)
         if not self.inputs:
             raise ProgramError("inputs", (), "a kernel compares inputs, and the network has none", "add: input xi : d")
+        options = {"variances": variances or {}, "multipliers": multipliers or {}, "rates": rates or {}}
+        self._roots: dict[tuple[str, str], Node] = {}
+        self._schedules: dict[tuple[str, str], Schedule | Chain] = {}
+        self._sampler: Sampler | Pairwise | None = None
+        try:
+            self._compile(Covariances(network, found, inputs=inputs, **options), samples, seed)
+        except NotCoveredError as error:
+            self._sampler = pairwise(kind, network, found, self.outputs, self.inputs, options, error)
+
+    def _compile(self, covariances: Covariances, samples: int, seed: int) -> None:
+        """Make the recursion's arrays."""
+        self.covariances = covariances
         pairs = [(a, b) for i, a in enumerate(self.outputs) for b in self.outputs[i:]]
         self._roots = {names: self._root(*names, False) for names in pairs}
-        self._schedules: dict[tuple[str, str], Schedule | Chain] = {}
         self._sampler = self._sampled(samples, seed)
         if self._sampler is None:
             self._schedules = {names: self._schedule(*names) for names in pairs}
-        self.method = self._method()
 
     def _sampled(self, samples: int, seed: int) -> Sampler | None:
         """Return what samples the kernel, None if every expectation has a dual."""
@@ -163,11 +173,13 @@ class Kernel:
                                   f"use 'ntp', or {rate}" if self.kind == "ntk" else "use 'ntp' or 'sp'")
         return found.get(Fraction(0), cov.graph.constant(0.0))
 
-    def _method(self) -> str:
+    @property
+    def method(self) -> str:
+        """How its numbers are found."""
         from tensorprog.kernels.dual import dual
 
         if self._sampler is not None:
-            return "sampling"
+            return self._sampler.method if isinstance(self._sampler, Pairwise) else "sampling"
         roots = [*self._roots.values(), *(x.root for x in self._schedules.values() if isinstance(x, Schedule))]
         methods = {dual(*x.data).method for x in reachable(roots) if x.op == "dual"}
         return "quadrature" if "quadrature" in methods else "closed form"

@@ -1,0 +1,423 @@
+"""Kernels by the limit engine, pair by pair: for networks whose covariances alone do not tell the limit.
+
+Where a matrix is used both ways (tied weights, readouts that are not independent of the rest) products with W^T meet
+products with W: the Master Theorem's dots. Two copies of the network, at two inputs, forward and backward, are one
+program, and its limit is an entry of the kernel:
+
+    NNGP    E f f' of outputs that are Gaussian in the limit, E Z Z' of a coordinate along a width,
+    NTK     sum over weights of rate * <dh, dh'> <x, x'>, over all products h = W x.
+
+Source: yang2020tp2 (tangent kernels without gradient independence), yang2020matrix (Master Theorem).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from tensorprog.errors import NotCoveredError, ProgramError
+from tensorprog.exponents.scale import ONE, Scale
+from tensorprog.gauss.chain import integrals
+from tensorprog.interp.backward import Backward
+from tensorprog.interp.emit import NOUGHT, Emitter
+from tensorprog.interp.limit import Limits
+from tensorprog.kernels.covariance import Tied
+from tensorprog.program.instructions import (
+    Constant,
+    Data,
+    Input,
+    MatMul,
+    MatrixType,
+    Moment,
+    Nonlin,
+    Normal,
+    VectorType,
+)
+from tensorprog.program.needed import needed
+from tensorprog.program.poly import Poly
+from tensorprog.program.program import Program, spell
+
+ZERO = Fraction(0)
+Options = Mapping[str, float]
+#: An input: exact coordinates by the data's name.
+Point = Mapping[str, tuple[Fraction, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A matrix under the options: its law, and ``rate n^power``, learning rate times the squared multiplier."""
+
+    law: Any
+    rate: float
+    power: Fraction
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether it starts at zero."""
+        return self.law.value.is_zero if isinstance(self.law, Constant) else False
+
+
+def weight(network: Program, line: Input, values: Mapping[str, Fraction], options: Mapping[str, Options]) -> Weight:
+    """Return a matrix's law under the options, exactly."""
+    law: Any = line.law
+    if line.param is None:
+        return Weight(law, 0.0, ZERO)
+    n, param = network.scale_dim(line.out), line.param
+    a, b, c = (values.get(f"{s}[{line.out}]", ZERO) if own is None else own
+               for s, own in zip("abc", (param.a, param.b, param.c), strict=True))
+    given, asked, speed = (next((Fraction(options[option][k]) for k in (line.out, param.role, "*")
+                                 if k in options[option]), None) for option in ("variances", "multipliers", "rates"))
+    m = Fraction(1) if asked is None else asked
+    mean, variance = (law.value, NOUGHT) if isinstance(law, Constant) else (law.mean, law.variance)
+    if given is not None:  # the whole number, whatever the sizes of axes are in the program's
+        power = -2 * (a + b) if isinstance(law, Constant) else variance.exponent(network.growths, values) / n.growth
+        variance = Scale.of(given) * Scale.power(n.name, power) * Scale.of(n.factor) ** -power
+    mean, variance = mean * m, variance * m**2
+    rate = float(m**2 * (1 if speed is None else speed)) if param.trainable else 0.0
+    return Weight(Constant(mean) if variance.is_zero else Normal(mean, variance), rate, -(2 * a + c) * n.growth)
+
+
+def pairwise(kind: str, network: Program, values: Mapping[str, Fraction], outputs: Sequence[str],
+             inputs: Sequence[str], options: Mapping[str, Options], error: NotCoveredError) -> Pairwise:
+    """Return the kernel pair by pair where the recursion raised an error: that one if this does no better."""
+    try:
+        return Pairwise(kind, network, values, outputs, inputs, options)
+    except NotCoveredError as other:
+        raise (other if isinstance(error, Tied) else error) from None
+
+
+class Copies:
+    """A network at two inputs, and the gradients of its outputs there, as one program.
+
+    Args:
+        network: the forward program of one input.
+        weights: the matrices' laws and rates.
+        inputs: the data that differs between the two.
+
+    Attributes:
+        program: the lines written so far; the data of copy i is ``name#i``.
+        values: for each copy, the program's variable for each of the network's; None if it is exactly zero.
+    """
+
+    def __init__(self, network: Program, weights: Mapping[str, Weight], inputs: Sequence[str]):
+        self.network, self.weights, self.inputs = network, weights, inputs
+        self.program = Program(network.dims.values(), unknowns=network.unknowns)
+        self.emit = Emitter(self.program)
+        self.trained = {w for w, x in weights.items() if x.rate}
+        self.values = [self._forward(i) for i in (0, 1)]
+
+    def _forward(self, i: int) -> dict[str, str | None]:
+        value: dict[str, str | None] = {}
+        for line in self.network.lines:
+            out, args = f"{line.out}#{i}", [value[a] for a in line.args]
+            if isinstance(line, Input):
+                value[line.out] = self._input(line, i)
+            elif isinstance(line, MatMul):
+                zero = self.weights[line.matrix].is_zero
+                value[line.out] = None if zero else self.emit.matmul(out, line.matrix, args[1], line.transposed)
+            elif isinstance(line, Moment):
+                value[line.out] = self.emit.moment(out, args, line.mean)
+            elif isinstance(line, Nonlin) and isinstance(line.fn, Poly):
+                value[line.out] = self.emit.poly(out, (
+                    (c, tuple(a for a, p in zip(args, powers, strict=True) for _ in range(p) if a is not None))
+                    for c, powers in line.fn.terms
+                    if not any(a is None and p for a, p in zip(args, powers, strict=True))))
+            elif isinstance(line, Nonlin):
+                value[line.out] = self.emit.nonlin(out, line.fn, args, [self.network.type_of(a) for a in line.args])
+            else:
+                raise NotCoveredError(spell(line), line.out, "a network cannot contain an optimizer's update",
+                                      "write the forward pass only")
+        return value
+
+    def _input(self, line: Input, i: int) -> str:
+        if line.out in self.inputs:
+            return self.program.add(Input(f"{line.out}#{i}", line.type, Data()))
+        if line.out not in self.program:
+            law = self.weights[line.out].law if line.out in self.weights else line.law
+            self.program.add(Input(line.out, line.type, law))
+        return line.out
+
+    def gradients(self, output: str, i: int) -> dict[str, list[tuple[str, str]]]:
+        """Write the backward pass of (a coordinate of) an output; return for each matrix the pairs (dh, x)."""
+        reached = set()
+        for line in self.network.lines:
+            if any(a in reached or a in self.trained for a in line.args):
+                reached.add(line.out)
+        t = self.network.type_of(output)
+        start = self.emit.constant(t, ONE)
+        if isinstance(t, VectorType) and t.dim.factor != 1:
+            start = f"first.{t.dim.name}"
+            if start not in self.program:
+                self.program.add(Input(start, t, Data(onehot=0)))
+
+        def transposed(line: MatMul, g: str, out: str) -> list[str | None]:
+            zero = self.weights[line.matrix].is_zero
+            return [None if zero else self.emit.matmul(out, line.matrix, g, not line.transposed)]
+
+        passed = Backward(self.emit, self.network, self.values[i], lambda v: f"d{output}.d{v}#{i}", transposed,
+                          frozenset(reached))
+        passed.run({output: start})
+        return {w: pairs for w, pairs in passed.pairs.items() if w in self.trained}
+
+    def inner(self, x: str, y: str, mean: bool = False) -> str:
+        """Write the sum (or mean) of products of two vectors."""
+        x, y = sorted((x, y))
+        name = f"{'mean' if mean else 'sum'}.{x}.{y}"
+        if name not in self.program:
+            self.program.add(Moment(name, (x, y), mean))
+        return name
+
+
+class Pairwise:
+    """A kernel whose entries are limits of a program of two copies.
+
+    Args:
+        kind: "nngp" or "ntk".
+        network: the forward program of one input.
+        values: a rational for every unknown exponent.
+        outputs: the variables.
+        inputs: the data that differs between inputs.
+        options: "variances", "multipliers", "rates", each by weight, role or "*".
+
+    Attributes:
+        rank: over how many Gaussians the largest integral is that has no closed form, of entries so far.
+        known: entries with their errors by the pair of inputs.
+
+    Raises:
+        NotCoveredError: the theory does not cover the network, tried at two generic inputs.
+
+    Source: yang2020tp2, yang2020matrix.
+    """
+
+    def __init__(self, kind: str, network: Program, values: Mapping[str, Fraction], outputs: Sequence[str],
+                 inputs: Sequence[str], options: Mapping[str, Options]):
+        self.kind, self.network, self.values = kind, network, values
+        self.outputs, self.inputs = tuple(outputs), tuple(inputs)
+        self.rank = 0
+        self.known: dict[tuple, np.ndarray] = {}
+        weights = {x.out: weight(network, x, values, options) for x in network.lines
+                   if isinstance(x, Input) and isinstance(x.type, MatrixType)}
+        self.copies = Copies(network, weights, self.inputs)
+        for name in self.outputs:
+            self._check(name)
+        if kind == "ntk":
+            pairs = {(name, i): self.copies.gradients(name, i) for name in self.outputs for i in (0, 1)}
+            self.plan = {(a, b): self._tangents(pairs[a, 0], pairs[b, 1]) for a in self.outputs for b in self.outputs}
+            wanted = [x for products in self.plan.values() for _, u, v in products for x in (u, v)]
+        else:
+            self.plan = {(a, b): self._outputs(a, b) for a in self.outputs for b in self.outputs}
+            wanted = [x for names in self.plan.values() for x in names if x is not None]
+        self.program = needed(self.copies.program, wanted)
+        self.entry(*self._generic())
+
+    @property
+    def method(self) -> str:
+        """How an entry is found."""
+        return "pair by pair, " + ("closed form" if not self.rank else "quadrature" if self.rank < 4 else "sampling")
+
+    # ------------------------------------------------------------------------------------------ the program
+
+    def _check(self, name: str) -> None:
+        t, line = self.network.type_of(name), spell(self.network.line_of(name))
+        if isinstance(t, MatrixType):
+            raise ProgramError(line, name, "a matrix is no output", "take a product with it")
+        if isinstance(t, VectorType) and not t.dim.is_fixed and self.kind == "ntk":
+            raise NotCoveredError(line, name, "a vector along a width has no tangent kernel here",
+                                  "read it out: f = V @ x, V : 1 x n")
+        if isinstance(t, VectorType) and t.dim.is_fixed and t.dim.factor != 1 and not self._alike(name):
+            raise NotCoveredError(line, name, "its coordinates have kernels of their own",
+                                  "take one number: g = sum(e * f), e a one-hot input")
+
+    def _alike(self, name: str) -> bool:
+        """Whether the coordinates of a vector along a fixed axis are independent and alike: rows of readouts."""
+        line = self.network.line_of(name)
+        if not isinstance(self.network.type_of(name), VectorType):
+            return True
+        if isinstance(line, MatMul):
+            ways = {x.transposed for x in self.network.lines if isinstance(x, MatMul) and x.matrix == line.matrix}
+            return ways == {False}
+        return isinstance(line, Nonlin) and all(self._alike(a) for a in line.args)
+
+    def _outputs(self, a: str, b: str) -> tuple[str | None, ...]:
+        """Return what E a b' is made of: one name of a mean, or the names of two numbers."""
+        x, y = self.copies.values[0][a], self.copies.values[1][b]
+        axes = [t.dim if isinstance(t := self.network.type_of(z), VectorType) else None for z in (a, b)]
+        if all(d is None or d.is_fixed for d in axes):
+            return (x, y)
+        if x is None or y is None or axes[0] != axes[1]:  # coordinates of different axes are independent
+            return ()
+        return (self.copies.inner(x, y, mean=True),)
+
+    def _tangents(self, left, right) -> list[tuple[Weight, str, str]]:
+        inner = self.copies.inner
+        return [(self.copies.weights[w], inner(g, h), inner(x, y)) for w, pairs in left.items()
+                for g, x in pairs for h, y in right.get(w, ())]
+
+    # -------------------------------------------------------------------------------------------- its limits
+
+    def _generic(self) -> tuple[Point, Point]:
+        """Return two inputs that nothing is special about."""
+        one: dict[str, tuple[Fraction, ...]] = {}
+        two: dict[str, tuple[Fraction, ...]] = {}
+        k = 1
+        for name in self.inputs:
+            t = self.network.type_of(name)
+            size = int(t.dim.factor) if isinstance(t, VectorType) else 1
+            numbers = [Fraction(float(np.sin(k + j))) for j in range(2 * size)]
+            one[name], two[name] = tuple(numbers[::2]), tuple(numbers[1::2])
+            k += 2 * size
+        return one, two
+
+    def entry(self, x: Point, y: Point) -> np.ndarray:
+        """Return the kernel of two inputs and its error, (2, outputs, outputs), the first output at x."""
+        key = tuple(tuple(z[k] for k in self.inputs) for z in (x, y))
+        if key not in self.known:
+            found = self._entry(x, y)
+            self.known[key], self.known[key[::-1]] = found, found.swapaxes(1, 2)
+        return self.known[key]
+
+    def _entry(self, x: Point, y: Point) -> np.ndarray:
+        data = {f"{k}#{i}": z[k] for k in self.inputs for i, z in enumerate((x, y))}
+        limits = Limits(self.program, self.values, data=data)
+        found = np.empty((2, len(self.outputs), len(self.outputs)))
+        for i, a in enumerate(self.outputs):
+            for j, b in enumerate(self.outputs):
+                reading = Reading(self.kind, spell(self.network.line_of(a)), limits)
+                compute: Callable = reading.tangent if self.kind == "ntk" else reading.covariance
+                found[0, i, j] = compute(self.plan[a, b])
+                found[1, i, j] = reading.error
+                self.rank = max(self.rank, reading.rank)
+        return found
+
+    def _points(self, data: Mapping[str, np.ndarray], n: int) -> list[Point]:
+        """Return the inputs, exactly."""
+        return [{k: tuple(Fraction(float(v)) for v in np.ravel(data[k][i])) for k in self.inputs} for i in range(n)]
+
+    def estimate(self, one: Mapping[str, np.ndarray], two: Mapping[str, np.ndarray] | None, n1: int, n2: int, *,
+                 workers: int | None = None, progress: Any = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kernel of all pairs and the errors of its integrals, both (outputs, outputs, N1, N2).
+
+        Args:
+            one, two: inputs by name, (N, d) or (N,); without ``two`` they are the same, and each pair is taken once.
+        """
+        rows = self._points(one, n1)
+        cols = rows if two is None else self._points(two, n2)
+        pairs = [(i, j) for i in range(n1) for j in range(i if two is None else 0, n2)]
+        whole = np.empty((2, len(self.outputs), len(self.outputs), n1, n2))
+        for done, (i, j) in enumerate(pairs, 1):
+            whole[..., i, j] = self.entry(rows[i], cols[j])
+            if two is None:
+                whole[..., j, i] = whole[..., i, j].swapaxes(1, 2)
+            if progress is not None:
+                progress(done, len(pairs))
+        return whole[0], whole[1]
+
+    def diagonals_of(self, one: Mapping[str, np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return K(x, x) of every input and its error, both (outputs, outputs, N)."""
+        found = np.stack([self.entry(x, x) for x in self._points(one, n)], axis=-1)
+        return found[0], found[1]
+
+
+class Reading:
+    """A kernel's entry from the limits of a program.
+
+    Attributes:
+        error, rank: of the integrals that were needed: the sum of their errors, the largest number of Gaussians.
+    """
+
+    def __init__(self, kind: str, line: str, limits: Limits):
+        self.kind, self.line, self.limits = kind, line, limits
+        self.error, self.rank = 0.0, 0
+
+    def found(self, name: str) -> tuple[Any, Fraction | None]:
+        """Return the normal form's variable (or a number), and its exponent; None: it is exactly zero."""
+        became = self.limits.names(name)
+        if isinstance(became, tuple):
+            became = became[0]
+        if not isinstance(became, str):
+            return became, ZERO if became else None
+        return became, self.limits.exponent(became)
+
+    def number(self, x: Any) -> float:
+        """Return the value of a number of the limits, or of one of its variables; notes its integrals' errors."""
+        limits = self.limits
+        number = limits.scalar(x) if isinstance(x, str) else x
+        if isinstance(number, Fraction):
+            return float(number)
+        chain = limits.chain
+        if chain.is_free(number):
+            line = spell(limits.form.source.program.line_of(x)) if isinstance(x, str) else self.line
+            raise NotCoveredError(line, str(number)[:80], "it stays random in the limit", "use a parametrization in "
+                                  "which it vanishes, or leave it out")
+        value = float(chain.value(number))
+        for formula in (number, *_behind(chain, number)):
+            for node in integrals(formula):
+                found = node.xreplace({s: _float(chain.value(s)) for s in node.free_symbols})
+                for part in integrals(found):  # numbers may have come out of it
+                    factor = abs(complex(found.xreplace({part: 1})))
+                    self.error += 10 * max(1.0, factor) * part.estimate(1e-13).error  # for sensitivities of up to 10
+                    self.rank = max(self.rank, len(part.zs))
+        return value
+
+    def tangent(self, products: Sequence[tuple[Weight, str, str]]) -> float:
+        """Return ``sum rate n^power <dh, dh'> <x, x'>``."""
+        total = 0.0
+        for w, u, v in products:
+            (one, e), (two, g) = self.found(u), self.found(v)
+            if e is None or g is None or e + g + w.power < 0:
+                continue
+            total += w.rate * self.number(one) * self.number(two)
+            self.bounded(e + g + w.power)
+        return total
+
+    def bounded(self, e: Fraction) -> None:
+        """Refuse what grows with n."""
+        if e > 0:
+            rate = "a learning rate that falls with n: c larger, or parametrization('sp').with_lr(1)"
+            raise NotCoveredError(self.line, f"n^({e})", f"the {self.kind} grows with n",
+                                  f"use 'ntp', or {rate}" if self.kind == "ntk" else "use 'ntp' or 'sp'")
+
+    def covariance(self, names: Sequence[str | None]) -> float:
+        """Return ``E f f'``, from the mean of a product or from two numbers."""
+        found = [self.found(name) for name in names if name is not None]
+        sizes = [e for _, e in found if e is not None]
+        if not names or len(sizes) < len(names) or sum(sizes) < 0:
+            return 0.0
+        if len(found) == 1:
+            number = self.number(found[0][0])
+            self.bounded(sizes[0])
+            return number
+        limits, sums = self.limits, self.limits.sums
+        numbers = [limits.scalar(x) if isinstance(x, str) else x for x, _ in found]
+        for (x, _), number in zip(found, numbers, strict=True):
+            mean, variance = sums.moments(number, x) if isinstance(x, str) else (number, ZERO)
+            if limits.chain.is_zero(variance):
+                raise NotCoveredError(self.line, str(number)[:80], "this is not random in the limit",
+                                      "take the output of a matrix: f = V @ x")
+            if not limits.chain.is_zero(mean):
+                raise NotCoveredError(self.line, str(mean)[:80], "in the limit this is Gaussian with a mean, and a "
+                                      "kernel is that of centred outputs", "take the mean out")
+        self.bounded(sum(sizes, ZERO))
+        return self.number(sums.covariance(*numbers))
+
+
+def _float(x: Any) -> Any:
+    import sympy
+
+    return sympy.Float(x, 17)
+
+
+def _behind(chain: Any, number: Any) -> list[Any]:
+    """Return the formulas of the named quantities that a number depends on."""
+    found: dict[Any, Any] = {}
+    stack = [number]
+    while stack:
+        for s in stack.pop().free_symbols:
+            if s in chain.definitions and s not in found:
+                found[s] = chain.definitions[s]
+                stack.append(found[s])
+    return list(found.values())
