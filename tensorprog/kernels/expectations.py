@@ -16,7 +16,6 @@ from typing import Any
 from tensorprog.atoms.registry import nonlinearity
 from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Graph, Node
-from tensorprog.kernels.trees import integrand, leaves
 
 ZERO = Fraction(0)
 #: What stands in front of a monomial: its power of n, and numbers of the input.
@@ -190,8 +189,6 @@ class Expectations:
         self.graph = graph
         self.known: dict[tuple, Any] = {}
         self.depth = 0
-        self.leaves: dict[int, tuple[Atom, ...]] = {}
-        self.open: set[tuple] = set()  # products that have no closed form
 
     def settle(self, compute: Callable[[], Any]) -> Any:
         """Return ``compute()``, layer by layer where the recursion is deep."""
@@ -291,6 +288,10 @@ class Expectations:
 
     def expectation(self, x: Z, y: Z, pair: bool) -> dict[Fraction, Node]:
         """Return ``E x y`` by powers of n, x at the row's input and y at the column's (or both at one)."""
+        return self.by_terms(x, y, pair, self.mean)
+
+    def by_terms(self, x: Z, y: Z, pair: bool, mean_of: Callable[..., list[Factor]]) -> dict[Fraction, Node]:
+        """Return the same; ``mean_of``: what a term's expectation is formed by."""
         a, b = x.alone, y.alone
         if a is not None and b is not None and a.kind == b.kind == "function":
             node = self.inner(x, y, pair)
@@ -298,7 +299,7 @@ class Expectations:
         by_power: dict[Fraction, list] = {}
         for c, e, fs, atoms in x.listed():
             for d, g, hs, others in y.listed():
-                mean = self.mean([*((a, ROW) for a in atoms), *((b, COL) for b in others)], pair)
+                mean = mean_of([*((a, ROW) for a in atoms), *((b, COL) for b in others)], pair)
                 heads = (*((f, ROW) for f in fs), *((h, COL) for h in hs))
                 by_power.setdefault(e + g, []).append((c * d, (*heads, *mean)))
         found = {e: self.graph.total(terms, pair=pair) for e, terms in by_power.items()}
@@ -318,44 +319,11 @@ class Expectations:
         return {e: node for e, node in found.items() if not node.is_zero}
 
     def mean(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
-        """Return the expectation of a product of atoms as a product of nodes: duals, else what is sampled."""
-        key = (pair, *sorted((a.number, side) for a, side in factors)) if self.open else ()
-        if key not in self.open:
-            try:
-                return self._closed(factors, pair)
-            except NoDual:
-                self.open.add((pair, *sorted((a.number, side) for a, side in factors)))
-        return self._sampled(factors, pair)
+        """Return the expectation of a product of atoms as a product of nodes."""
+        return self.closed(factors, pair)
 
-    def _sampled(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
-        """Return the same, group by group of factors that depend on each other."""
-        out: list[Factor] = [(a.value, side) for a, side in factors if a.value is not None]
-        left = [f for f in factors if f[0].value is None]
-        if any(x.is_zero for x, _ in out):
-            return [(self.graph.constant(0.0), ROW)]
-        whole = len(left)
-        while left:
-            group = [left.pop(0)]
-            for f in group:
-                near = [g for g in left if self._depend(f, g, pair)]
-                group += near
-                left = [g for g in left if g not in near]
-            if len(group) < whole:
-                out += self.mean(group, pair)
-                continue
-            sides = {s for _, s in group}
-            both = pair and len(sides) > 1
-            made, args = integrand(group if both else [(a, ROW) for a, _ in group], self.covariance, self.leaves)
-            out.append((self.graph.expectation(made, args, pair=both), BOTH if both else min(sides) if pair else ROW))
-        return out
-
-    def _depend(self, f: tuple[Atom, int], g: tuple[Atom, int], pair: bool) -> bool:
-        """Return whether two factors have Gaussians in common."""
-        (a, s), (b, t) = sorted((f, g), key=lambda x: x[1])
-        return any(not self.covariance(x, y, pair and s != t).is_zero
-                   for x in leaves(a, self.leaves) for y in leaves(b, self.leaves))
-
-    def _closed(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
+    def closed(self, factors: Sequence[tuple[Atom, int]], pair: bool) -> list[Factor]:
+        """Return the same by formulas; raises NoDual where there is none."""
         out: list[Factor] = []
         random: list[tuple[Any, Any, int, Atom]] = []
         for i, (a, side) in enumerate(factors):
@@ -394,12 +362,12 @@ class Expectations:
             (b, t), *rest = others  # the later one first: what came before it is known
             a, side, others = b, t, [(a, side), *rest]
         if a.kind != "sum" or a.gaussian:
-            mean = self._closed([(a, side), *others], pair)
+            mean = self.closed([(a, side), *others], pair)
             return self.graph.total([(1.0, tuple(mean))], pair=pair), self._place([(a, side), *others], pair)
         terms = []
         for c, e, fs, atoms in a.inside.listed():
             if e == 0:
-                mean = self._closed([*((x, side) for x in atoms), *others], pair)
+                mean = self.closed([*((x, side) for x in atoms), *others], pair)
                 terms.append((c, (*((f, side) for f in fs), *mean)))
         sides = {side, *(s for _, s in others)}
         both = pair and len(sides) > 1

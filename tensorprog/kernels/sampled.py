@@ -100,20 +100,21 @@ class Bundle:
             places.append(known.setdefault(tuple(sorted(at[i] for i in refs)), len(known)))
         self.results.append((node.number, *places))
 
-    def evaluate(self, side: int, gaussians: np.ndarray, numbers: Mapping[int, np.ndarray]) -> np.ndarray:
-        """Return the products of one side, shape (products, P, samples).
+    def evaluate(self, sides: Sequence[int], first: int, gaussians: np.ndarray,
+                 numbers: Mapping[int, np.ndarray]) -> list[np.ndarray]:
+        """Return products of one input, for each side asked for an array (products, P, samples).
 
         Args:
-            gaussians: the side's leaves, (P, leaves, samples).
+            sides: the factors wanted, ROW, COL or both.
+            first: the number of the leaf that is first in ``gaussians``, (P, leaves, samples).
             numbers: what the inputs have, by node, (P,).
         """
-        needed = {i for refs in self.products[side] for i in refs}
+        needed = {i for side in sides for refs in self.products[side] for i in refs}
         for op, i in reversed(self.steps.items()):
             if i in needed:
                 needed |= set(op[2] if op[0] == "fn" else (k for _, refs in op[1] for k in refs) if op[0] == "sum"
                               else ())
         made: dict[int, np.ndarray] = {}
-        first = self.split if side == COL else 0
         for op, i in self.steps.items():
             if i not in needed:
                 continue
@@ -126,7 +127,8 @@ class Bundle:
             else:
                 made[i] = _sum(op[1], made)
         shape = (len(gaussians), gaussians.shape[2])
-        return np.stack([np.broadcast_to(_product(1.0, refs, made), shape) for refs in self.products[side]])
+        return [np.stack([np.broadcast_to(_product(1.0, refs, made), shape) for refs in self.products[side]])
+                for side in sides]
 
     def single(self, numbers: Mapping[int, np.ndarray], z: np.ndarray) -> dict[int, np.ndarray]:
         """Return expectations at one input: node number -> (N,)."""
@@ -135,11 +137,16 @@ class Bundle:
         for i, j, node, _ in self.entries:
             K[:, i, j] = K[:, j, i] = numbers[node.number]
         R, z = root(K), z[:size]
-        found = np.empty((len(self.products[ROW]), n))
-        for part in spans(n, max(1, ROOM // (z.shape[1] * (size + len(self.steps))))):
+        found = np.empty((n, *(len(p) for p in self.products)))
+        for part in spans(n, self.room(z.shape[1])):
             g = (R[part].reshape(-1, size) @ z).reshape(-1, size, z.shape[1])
-            found[:, part] = self.evaluate(ROW, g, {k: v[part] for k, v in numbers.items()}).mean(axis=2)
-        return {number: found[i] for number, i, _ in self.results}
+            left, right = self.evaluate((ROW, COL), 0, g, {k: v[part] for k, v in numbers.items()})
+            found[part] = left.transpose(1, 0, 2) @ right.transpose(1, 2, 0)
+        return {number: found[:, i, j] / z.shape[1] for number, i, j in self.results}
+
+    def room(self, samples: int) -> int:
+        """Return at how many inputs all steps are evaluated together."""
+        return max(1, ROOM // (samples * (len(self.leaves) + len(self.steps))))
 
     def pairs(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], made: Mapping[int, np.ndarray],
               shape: tuple[int, int], z: np.ndarray) -> dict[int, np.ndarray]:
@@ -153,13 +160,14 @@ class Bundle:
         R = root(K.reshape(-1, size, size)).reshape(K.shape)
         z = z[:size]
         own = (R[:, 0, :split, :split].reshape(-1, split) @ z[:split]).reshape(shape[0], split, -1)
-        left = self.evaluate(ROW, own, rows)
+        (left,) = self.evaluate((ROW,), 0, own, rows)
         found = np.empty((len(self.products[COL]), *shape, len(left)))
-        for part in spans(shape[1], max(1, ROOM // (z.shape[1] * (size + len(self.steps))))):
+        for part in spans(shape[1], self.room(z.shape[1])):
             numbers = {k: v[part] for k, v in cols.items()}
             for r in range(shape[0]):
                 g = (R[r, part, split:].reshape(-1, size) @ z).reshape(-1, size - split, z.shape[1])
-                found[:, r, part] = self.evaluate(COL, g, numbers) @ left[:, r].T
+                (right,) = self.evaluate((COL,), split, g, numbers)
+                found[:, r, part] = right @ left[:, r].T
         return {number: found[j, :, :, i] / z.shape[1] for number, i, j in self.results}
 
 

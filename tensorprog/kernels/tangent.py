@@ -16,7 +16,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
-from tensorprog.kernels.expectations import ZERO, Atom, Expectations, Z, later_sum, matched
+from tensorprog.kernels.expectations import ZERO, Atom, Z, later_sum, matched
+from tensorprog.kernels.mixed import Mixed
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node
 
 
@@ -31,7 +32,7 @@ Powers = dict[Fraction, Node]
 Partial = tuple[Atom, Z]
 
 
-class Tangents(Expectations):
+class Tangents(Mixed):
     """Tangent kernels on top of expectations; ``make`` makes the atom of a function."""
 
     def tangent(self, a: Atom, b: Atom, pair: bool) -> Powers:

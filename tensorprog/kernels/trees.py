@@ -29,7 +29,7 @@ class Integrand:
         leaves: the Gaussian coordinates, those of the row first.
         entries: covariances that are not zero: (i, j, argument, side) for leaves i <= j.
         steps: the expressions, each of earlier ones.
-        rows, cols: the steps whose product is the row's factor, and the column's.
+        rows, cols: the steps whose product is the row's factor, and the column's (of one input: two factors).
     """
 
     leaves: tuple[Leaf, ...]
@@ -62,22 +62,29 @@ def _inside(a: Atom) -> list[Atom]:
     return [b for z in zs for _, e, _, atoms in z.listed() if e == 0 for b in atoms if b.value is None]
 
 
-def integrand(factors: Sequence[tuple[Atom, int]], covariance: Callable[[Atom, Atom, bool], Node],
+def integrand(factors: Sequence[tuple[Atom, int]], pair: bool, covariance: Callable[..., Node],
               known: dict[int, tuple[Atom, ...]]) -> tuple[Integrand, list[Node]]:
-    """Return the expectation of a product of atoms, each with its side, and the nodes that it needs."""
-    used = {(x.number, side): (x, side) for a, side in factors for x in leaves(a, known)}
+    """Return the expectation of a product of atoms, each with its side, and the nodes that it needs.
+
+    Args:
+        pair: whether the sides are two inputs; else they only divide the product in two.
+        covariance: of two leaves (atom, side), given whether they are at two inputs.
+        known: leaves by atoms.
+    """
+    sided = [(a, side if pair else ROW, side) for a, side in factors]
+    used = {(x.number, side): (x, side) for a, side, _ in sided for x in leaves(a, known)}
     ordered = sorted(used, key=lambda k: (k[1], k[0]))
     writer = _Writer()
     entries = []
     for i, one in enumerate(ordered):
         for j in range(i, len(ordered)):
-            (a, s), (b, t) = used[one], used[ordered[j]]
-            node = covariance(a, b, s != t)
+            f, g = used[one], used[ordered[j]]
+            node = covariance(f, g, f[1] != g[1])
             if not node.is_zero:
-                entries.append((i, j, writer.argument(node), BOTH if s != t else s))
+                entries.append((i, j, writer.argument(node), BOTH if f[1] != g[1] else f[1]))
     roots: tuple[list[int], list[int]] = ([], [])
-    for a, side in factors:
-        roots[side].append(writer.atom(a, side))
+    for a, side, place in sided:
+        roots[place].append(writer.atom(a, side))
     made = Integrand(tuple(ordered), tuple(entries), tuple(writer.steps), tuple(sorted(roots[ROW])),
                      tuple(sorted(roots[COL])))
     return made, writer.arguments
@@ -87,12 +94,14 @@ class _Writer:
     def __init__(self):
         self.steps: dict[Op, int] = {}
         self.arguments: list[Node] = []
+        self.places: dict[int, int] = {}
         self.atoms: dict[tuple[int, int], int] = {}
 
     def argument(self, node: Node) -> int:
-        if node not in self.arguments:
+        if node.number not in self.places:
+            self.places[node.number] = len(self.arguments)
             self.arguments.append(node)
-        return self.arguments.index(node)
+        return self.places[node.number]
 
     def step(self, *op: Any) -> int:
         return self.steps.setdefault(op, len(self.steps))

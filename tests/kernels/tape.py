@@ -1,5 +1,8 @@
 """Finite networks in plain numpy: a tape of operations and its gradients, and nothing of the package."""
 
+import functools
+import math
+
 import numpy as np
 
 
@@ -70,6 +73,9 @@ def gradients(out):
 
 SIGMOID = (lambda x: 1 / (1 + np.exp(-x)), lambda x: np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))) ** 2)
 TANH = (np.tanh, lambda x: 1 - np.tanh(x) ** 2)
+_ERF = np.vectorize(math.erf)
+GELU = (lambda x: x * (1 + _ERF(x / 2**0.5)) / 2,
+        lambda x: (1 + _ERF(x / 2**0.5)) / 2 + x * np.exp(-x * x / 2) / (2 * np.pi) ** 0.5)
 RELU = (lambda x: np.maximum(x, 0), lambda x: (x > 0) * 1.0)
 
 
@@ -86,18 +92,22 @@ class Weights:
 
 
 def kernels(network, data, n, seeds, rates=None):
-    """Return samples of f f' and of ``sum_w rate <df/dw, df'/dw>``, one a seed.
+    """Return samples of ``s . s' / n``, the mean of f f' over the readout, and of ``sum_w rate <df/dw, df'/dw>``.
 
     Args:
-        network: (weights, data, n) -> outputs, numbers (1,).
+        network: (weights, data, n) -> vectors s; outputs are ``f = V s / sqrt(n)``, V a vector.
         data: two inputs.
         rates: by the weight's name, 1 otherwise.
+
+    Returns:
+        (seeds, outputs, outputs) each: an output at the first input by one at the second.
     """
     products, tangents = [], []
     for seed in seeds:
         w = Weights(np.random.default_rng([seed, n]))
-        outs = [network(w, x, n) for x in data]
-        products.append([[float((f.value * g.value).sum()) for g in outs[1]] for f in outs[0]])
+        hidden = [network(w, x, n) for x in data]
+        outs = [[matvec(w("V", 1, n), s, n**-0.5) for s in ss] for ss in hidden]
+        products.append([[float(s.value @ t.value) / n for t in hidden[1]] for s in hidden[0]])
         grads = [[gradients(f) for f in fs] for fs in outs]
         tangents.append([[sum((rates or {}).get(k, 1.0) * float(np.vdot(a[id(v)], b[id(v)]))
                               for k, v in w.made.items() if id(v) in a and id(v) in b) for b in grads[1]]
@@ -115,4 +125,39 @@ def gru(w, xs, n, *, phi=TANH):
         z = affine("z", s).map(*SIGMOID)
         c = affine("", None if s is None else affine("r", s).map(*SIGMOID) * s).map(*phi)
         s = c - z * c if s is None else z * s + c - z * c
-    return [matvec(w("V", 1, n), s, n**-0.5)]
+    return [s]
+
+
+def layernorm(w, name, x):
+    """Return a LayerNorm with trained gain 1 and bias 0 (which are where they are at the start)."""
+    n = len(x.value)
+    c = x - x.mean()
+    r = (c * c).mean().map(lambda v: (v + 1e-5) ** -0.5, lambda v: -0.5 * (v + 1e-5) ** -1.5)
+    gain, bias = (w.made.setdefault(f"{name}_{k}", Var(np.full((n, 1), v))) for k, v in (("g", 1.0), ("b", 0.0)))
+    one = np.ones(1)
+    return c * r * matvec(gain, one, 1.0) + matvec(bias, one, 1.0)
+
+
+def transformer(w, tokens, n, *, depth=1, d_head=2, alpha=1.0, ffn=4, vocab=3):
+    """A pre-norm decoder whose n / d_head heads grow; tokens are vectors, places are one-hot."""
+    heads, half = n // d_head, n**-0.5
+    xs = [matvec(w("E", n, len(x)), x, 1.0) + matvec(w("P", n, len(tokens)), np.eye(len(tokens))[t], 1.0)
+          for t, x in enumerate(tokens)]
+    for b in range(1, depth + 1):
+        ys = [layernorm(w, f"b{b}_n1", x) for x in xs]
+        q, k, v = ([[matvec(w(f"b{b}_{c}{i}", heads, n), y, half) for y in ys] for i in range(d_head)] for c in "qkv")
+        out = []
+        for t, x in enumerate(xs):
+            logits = [functools.reduce(Var.__add__, (q[i][t] * k[i][s] for i in range(d_head))) * d_head**-alpha
+                      for s in range(t + 1)]
+            e = [z.map(np.exp, np.exp) for z in logits]
+            inverse = functools.reduce(Var.__add__, e).map(lambda u: 1 / u, lambda u: -1 / u**2)
+            for i in range(d_head):
+                mixed = functools.reduce(Var.__add__, (e[s] * inverse * v[i][s] for s in range(t + 1)))
+                x = x + matvec(w(f"b{b}_o{i}", n, heads), mixed, half)
+            out.append(x)
+        xs = []
+        for x in out:
+            h = matvec(w(f"b{b}_up", ffn * n, n), layernorm(w, f"b{b}_n2", x), half)
+            xs.append(x + matvec(w(f"b{b}_down", n, ffn * n), h.map(*GELU), half))
+    return [layernorm(w, "nf", x) for x in xs]
