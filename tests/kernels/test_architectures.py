@@ -1,13 +1,18 @@
 """Kernels of convolutional and recurrent networks: recursions in plain numpy, the limit engine, finite networks."""
 
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
 import tensorprog as tp
+from tensorprog.atoms.multivariate import Softmax
 from tensorprog.kernels import nngp, ntk
+from tensorprog.nets.layers import total
+from tensorprog.program.build import apply
 
-from . import oracle
+from . import oracle, tape
 from .networks import arrays, inputs
 
 RNG = np.random.default_rng(7)
@@ -144,3 +149,150 @@ def test_finite_networks(name):
     # with half of what the shared weights contribute, some 20% of the kernel at these inputs: refuted
     wrong = ntk(network, rates={"hidden": 0.5, "input": 0.5})(X)[0, 1]
     assert abs(np.mean(made) - wrong) > slack
+
+
+# ---------------------------------------------------------------------- finite networks of plain numpy, their gradients
+
+ONE = np.ones(1)
+ERF = (np.vectorize(math.erf), lambda x: 2 / math.sqrt(math.pi) * np.exp(-x * x))
+
+
+def wide(w, name, x, scale=1.0):
+    """Return ``scale W x`` along the width, W ~ N(0, 1/n) (of data: N(0, 1))."""
+    n = w.n
+    return tape.matvec(w(name, n, len(x)), x, scale) if isinstance(x, np.ndarray) else (
+        tape.matvec(w(name, n, len(x.value)), x, scale / math.sqrt(n)))
+
+
+def perceptron(w, x, n):
+    """Three layers with biases, every weight with its own standard deviation."""
+    w.n = n
+    for layer, (s, b, phi) in enumerate(((1.1, 0.4, tape.RELU), (1.3, 0.3, tape.RELU), (0.9, 0.2, tape.RELU)), 1):
+        x = (wide(w, f"W{layer}", x, s) + tape.matvec(w(f"b{layer}", n, 1), ONE, b)).map(*phi)
+    return [x]
+
+
+PERCEPTRON = {"multipliers": {"W1": 1.1, "W2": 1.3, "W3": 0.9, "W1_b": 0.4, "W2_b": 0.3, "W3_b": 0.2},
+              "variances": {"bias": 1}}
+
+
+def norm(w, name, x, centered):
+    """Return an RMSNorm with trained gain 1, or a LayerNorm, also with a trained bias 0."""
+    n = len(x.value)
+    if centered:
+        x = x - x.mean()
+    r = (x * x).mean().map(lambda v: (v + 1e-5) ** -0.5, lambda v: -0.5 * (v + 1e-5) ** -1.5)
+    x = x * r * tape.matvec(w.made.setdefault(f"{name}_g", tape.Var(np.ones((n, 1)))), ONE, 1.0)
+    return x + tape.matvec(w.made.setdefault(f"{name}_b", tape.Var(np.zeros((n, 1)))), ONE, 1.0) if centered else x
+
+
+def residual(normalize, block):
+    """Return ``x + W phi(norm x)`` or ``x + U phi(W norm x)``, twice, between an input and a normalized readout."""
+
+    def normalized(w, name, x):
+        return x if normalize == "none" else norm(w, name, x, normalize == "layernorm")
+
+    def network(w, x, n):
+        w.n = n
+        x = wide(w, "W0", x)
+        for layer in (1, 2):
+            y = normalized(w, f"N{layer}", x)
+            if block == 2:
+                y = wide(w, f"W{layer}", y, 0.8)
+            x = x + wide(w, f"{'U' if block == 2 else 'W'}{layer}", y.map(*tape.RELU), 0.8)
+        return [normalized(w, "N", x)]
+
+    return network
+
+
+def over_time(w, xs, n):
+    """Two recurrent layers, read out by their mean over times."""
+    w.n, depth = n, 2
+    for layer in range(1, depth + 1):
+        states = []
+        for x in xs:
+            h = wide(w, f"U{layer}", x, 0.8)
+            states.append((h + wide(w, f"W{layer}", states[-1], 1.2) if states else h).map(*ERF))
+        xs = states
+    return [sum(xs[1:], xs[0]) * (1 / len(xs))]
+
+
+def convolutional_2d(w, image, n):
+    """5 x 4 positions, 3 x 2 filters, valid, stride 2 along the first axis, pooled 1 x 3, every position read out."""
+    w.n = n
+    image = image.reshape(5, 4, -1)
+    x = [sum((wide(w, f"W_{i}{j}", image[2 * p + i, q + j], 0.5) for i in range(3) for j in range(2)),
+             tape.matvec(w("b", n, 1), ONE, 0.5)).map(*tape.RELU) for p in range(2) for q in range(3)]
+    return [sum(row[1:], row[0]) * (1 / 3) for row in (x[:3], x[3:])]
+
+
+def tied_attention(mechanism):
+    """Return attention whose queries are its keys, logits over the width, as they are or through softmax."""
+
+    def network(w, tokens, n):
+        w.n = n
+        xs = [wide(w, "E", x).map(*tape.RELU) for x in tokens]
+        qs, vs = [wide(w, "Q", x, 1.2) for x in xs], [wide(w, "V_", x) for x in xs]
+        out = []
+        for q in qs:
+            a = [(q * k).mean() for k in qs]
+            if mechanism == "softmax":
+                a = [z.map(np.exp, np.exp) for z in a]
+                inverse = sum(a[1:], a[0]).map(lambda u: 1 / u, lambda u: -1 / u**2)
+                a = [z * inverse for z in a]
+            out.append(sum((z * v for z, v in zip(a[1:], vs[1:], strict=True)), a[0] * vs[0]))
+        return [sum(out[1:], out[0])]
+
+    return network
+
+
+def attention_program(mechanism, tokens=3, d=2):
+    """Return the program of ``tied_attention``."""
+    p = tp.Program(loss="squared")
+    n = p.dim("n")
+    xs = [p.data(f"xi_t{t}", p.dim("d", d)) for t in range(tokens)]
+    first, (Q, V) = p.param("E", n, xs[0].type.dim), (p.param(k, n, n) for k in ("Q", "V_"))
+    xs = [tp.relu(first @ x) for x in xs]
+    ys = []
+    for x in xs:
+        a = [p.mean((Q @ x) * (Q @ y)) for y in xs]
+        if mechanism == "softmax":
+            a = [apply(Softmax(tokens, s), *a) for s in range(tokens)]
+        ys.append(total([z * (V @ y) for z, y in zip(a, xs, strict=True)]))
+    p.output(p.let("f", p.param("V", p.dim("one", 1), n, role="readout") @ total(ys)))
+    return p.freeze()
+
+
+#: The network in numpy and as a program, its options, the shape of an input.
+FINITE = {
+    "perceptron": (perceptron, lambda: tp.nets.mlp(3, activation="relu", d_in=3, bias=True), PERCEPTRON, (3,)),
+    **{f"{normalize}, {block} weights a block": (
+        residual(normalize, block),
+        lambda block=block, normalize=normalize: tp.nets.resnet(2, block=block, normalize=normalize),
+        {"multipliers": {"hidden": 0.8}}, (3,))
+       for normalize in ("none", "layernorm", "rmsnorm") for block in (1, 2)},
+    "recurrent": (over_time, lambda: tp.nets.rnn(3, depth=2, activation="erf", readout="average", d_in=2),
+                  {"multipliers": {"U1": 0.8, "U2": 0.8, "W1": 1.2, "W2": 1.2}}, (3, 2)),
+    "images": (convolutional_2d, lambda: tp.nets.cnn(
+        1, size="5x4", kernel="3x2", stride=(2, 1), padding="valid", pool="1x3", readout="flatten", activation="relu",
+        d_in=2, bias=True), {"multipliers": {"input": 0.5, "bias": 0.5}, "variances": {"bias": 1}}, (20, 2)),
+    **{f"{mechanism} attention": (tied_attention(mechanism), lambda mechanism=mechanism: attention_program(mechanism),
+                                  {"multipliers": {"Q": 1.2}}, (3, 2)) for mechanism in ("linear", "softmax")},
+}
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_finite_networks_of_plain_numpy(name):
+    """Both kernels and their diagonals, to an interval of 99.9% and 2% for 1/n; weights 10% larger are refuted."""
+    finite, program, options, shape = FINITE[name]
+    wrong = options | {"multipliers": {"readout": 1.1} | {k: 1.1 * v for k, v in options["multipliers"].items()}}
+    X = np.random.default_rng(len(name)).standard_normal((2, *shape))
+    for data in (X, X[[0, 0]]):
+        samples = [s.sum(axis=(1, 2)) if name != "images" else s.trace(axis1=1, axis2=2)
+                   for s in tape.kernels(finite, list(data), 192, range(48))]
+        for made, make in zip(samples, (nngp, ntk), strict=True):
+            k, other = make(program(), **options), make(program(), **wrong)
+            scale = float(np.sqrt(np.prod(k.diagonal(data))))
+            slack = stats.t.ppf(0.9995, len(made) - 1) * stats.sem(made) + 0.02 * scale
+            assert abs(np.mean(made) - k(data[:1], data[1:])[0, 0]) <= slack
+            assert data is X or abs(np.mean(made) - other(data[:1], data[1:])[0, 0]) > slack
