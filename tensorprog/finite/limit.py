@@ -109,7 +109,7 @@ class Limit:
             raise ProgramError(f"covariance of {self.name} and {other.name}", other.name, "they come from two calls",
                                f"limit(program, [{self.name!r}, {other.name!r}])")
         x, y = (self.limits.scalar(z.variable) if z.variable else Fraction(0) for z in (self, other))
-        return exact(self.limits.sums.covariance(x, y))
+        return written_out(self.limits.chain, exact(self.limits.sums.covariance(x, y)))
 
     def to_json(self) -> dict:
         """Return plain data: the closed form as a string or null, the value, the error, the method."""

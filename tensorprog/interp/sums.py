@@ -3,6 +3,10 @@
     v.x / sqrt(n), v a centred initial vector that x does not depend on:  N(0, E[Z^v Z^v] E[Z^x Z^x]),
 
 two of them with covariance ``E[Z^v Z^w] E[Z^x Z^y]`` where neither x nor y depends on v or w.
+
+A product with a matrix that is used one way only does not carry dependence: given the vectors that go in, the
+coordinates of W z are independent of each other, and depend on z by numbers only (the Gram matrix of all z), whose
+fluctuations are of order n^(-1/2). So v.phi(W z) is Gaussian whatever z is of v.
 """
 
 from __future__ import annotations
@@ -32,7 +36,8 @@ class Unknown:
 class Sum:
     """A Gaussian sum: its symbol, the initial vector that it is linear in, and the factor beside it.
 
-    ``kin``: that vector and what is correlated with it; ``ancestors``: what the factor depends on.
+    ``kin``: that vector and what is correlated with it; ``ancestors``: what the factor depends on, coordinate by
+    coordinate or by numbers; ``mixed``: whether a matrix that is used both ways is behind it.
     """
 
     symbol: Any
@@ -40,6 +45,7 @@ class Sum:
     factor: ZVar
     kin: frozenset[str]
     ancestors: frozenset[str]
+    mixed: bool
 
 
 class Sums:
@@ -55,9 +61,17 @@ class Sums:
         self.found: list[Sum] = []
         # of the whole program: a term that is smaller in a vector need not be smaller in a sum whose mean vanishes
         self.source = limits.form.source.program
-        self._ancestors: dict[str, frozenset[str]] = {}
+        ways: dict[str, set[bool]] = {}
         for line in self.source.lines:
-            self._ancestors[line.out] = frozenset((line.out,)).union(*(self._ancestors[a] for a in line.args))
+            if isinstance(line, MatMul):
+                ways.setdefault(line.matrix, set()).add(line.transposed)
+        self._ancestors: dict[str, frozenset[str]] = {}
+        self._mixed: dict[str, bool] = {}
+        for line in self.source.lines:
+            one_way = isinstance(line, MatMul) and len(ways[line.matrix]) == 1
+            behind = () if one_way else (self._ancestors[a] for a in line.args)
+            self._ancestors[line.out] = frozenset((line.out,)).union(*behind)
+            self._mixed[line.out] = isinstance(line, MatMul) and not one_way or any(self._mixed[a] for a in line.args)
 
     def of(self, line: Moment) -> ZVar | Unknown:
         """Return the limit of v.x / sqrt(n): a Gaussian number."""
@@ -78,7 +92,8 @@ class Sums:
             x = constant(Fraction(1))
             for a in others:
                 x = x * self.limits.env[a]
-            found = Sum(sympy.Symbol(f"G_{line.out}", real=True), v, x, kin, ancestors)
+            mixed = any(self._mixed[a] for a in others)
+            found = Sum(sympy.Symbol(f"G_{line.out}", real=True), v, x, kin, ancestors, mixed)
             self.found.append(found)
             for one in self.found:
                 if (c := self._common(one, found)) != 0:
@@ -98,7 +113,7 @@ class Sums:
         if one.kin.isdisjoint(two.ancestors) and two.kin.isdisjoint(one.ancestors):
             both = limits.space.inner(v, w)
             return mul(both, limits.space.inner(one.factor, two.factor)) if both != 0 else both
-        if any(isinstance(self.source.line_of(x), MatMul | Moment) for x in one.ancestors | two.ancestors):
+        if one.mixed or two.mixed:
             return None
         return limits.space.inner(v * one.factor, w * two.factor)  # coordinates are independent of each other
 

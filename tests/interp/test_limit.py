@@ -5,7 +5,7 @@ from fractions import Fraction as F
 import numpy as np
 import pytest
 import sympy
-from scipy import stats
+from scipy import special, stats
 
 import tensorprog as tp
 from tensorprog.atoms.optimizers import optimizer
@@ -195,11 +195,40 @@ def test_sums_that_depend_on_each_others_vectors():
         limit(both, "h")
 
 
+def test_a_matrix_used_one_way_carries_no_dependence():
+    """Readouts tied to what the network starts from: covariances of runs in plain numpy."""
+    p = parse("""
+        dim n
+        matrix W : n x n
+        matrix U : n x n
+        vector v, w : n ~ N(0, [[1, 1/2], [1/2, 1]])
+        a = sum(v * erf(W @ sin(v)))/n^(1/2)
+        b = sum(w * erf(W @ sin(v + w)))/n^(1/2)
+        c = sum(v * erf(U @ w))/n^(1/2)""")
+    found = limit(p, ["a", "b", "c"])
+    claim = np.array([[float(x.covariance(y)) for y in found.values()] for x in found.values()])
+    n, samples = 200, []
+    for seed in range(2000):
+        rng = np.random.default_rng(seed)
+        W, U = rng.standard_normal((2, n, n)) / np.sqrt(n)
+        v, e = rng.standard_normal((2, n))
+        w = v / 2 + np.sqrt(3) / 2 * e
+        samples.append([v @ special.erf(W @ np.sin(v)), w @ special.erf(W @ np.sin(v + w)), v @ special.erf(U @ w)])
+    samples = np.array(samples) / np.sqrt(n)
+    products = samples[:, :, None] * samples[:, None]
+    half = stats.t.ppf(0.9995, 1999) * stats.sem(products) + 0.01
+    assert np.all(np.abs(products.mean(0) - claim) < half)
+    assert np.any(np.abs(products.mean(0) - 1.4 * claim) > half)
+    assert np.all(np.abs(stats.kurtosis(samples)) < 0.5)
+
+
 def test_a_sum_that_is_not_known_to_be_gaussian_is_refused_and_its_mean_is_zero():
-    p = parse("dim n\nmatrix W : n x n\nvector x : n\ns = sum(x*(W @ x))/n^(1/2)\nt = mean(x*(W @ x))")
+    p = parse("dim n\nmatrix W : n x n\nvector x : n\ny = W.T @ x\ns = sum(x*(W @ x))/n^(1/2)\nt = mean(x*(W @ x))\n"
+              "r = s + mean(y*y)")
     with pytest.raises(NotCoveredError, match="known to be Gaussian"):
-        p.limit("s")
+        p.limit("r")
     assert p.limit("t").exact == 0
+    assert p.limit("s").variance == 1  # W one way only: given x, the coordinates of W x are independent
 
 
 @pytest.mark.parametrize("text", [
