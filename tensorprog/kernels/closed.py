@@ -13,8 +13,11 @@ from collections.abc import Callable
 import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
+from tensorprog.atoms.registry import nonlinearity
 from tensorprog.kernels.rows import scratch
 
+#: A product of variances up to which an arcsine loses no digit: it is off by 1e-16 times its root.
+FLAT = 1e4
 Formula = Callable[..., None]
 
 
@@ -24,8 +27,8 @@ def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray |
     >>> correlation(np.array([[0.3], [0.0]]), np.array([[0.3, 0.1]]), np.array([[0.3, 0.1], [0.0, 0.0]]))[:, 0]
     array([1., 0.])
     """
-    rho = np.multiply(c, inverse_root(q1), out=out)
-    rho *= inverse_root(q2)
+    rho = outer(inverse_root(q1), inverse_root(q2), np.empty_like(c) if out is None else out)
+    rho *= c
     if rho.size:
         near = 1 - 4 * np.finfo(rho.dtype).eps  # two roots, two quotients and two products: 3 eps at most
         if rho.max() > near:
@@ -40,12 +43,23 @@ def inverse_root(q: np.ndarray) -> np.ndarray:
     return np.divide(1, np.sqrt(q), out=np.zeros_like(q), where=q > 0)
 
 
-def determinant(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """Write q1 q2 - c^2, never negative, into ``out`` and c^2 into ``square``."""
-    np.multiply(q1, q2, out=out)
-    np.multiply(c, c, out=square)
-    out -= square
-    return np.maximum(out, 0, out=out)
+def outer(u: np.ndarray, v: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write u v (a column times a row, or two columns) into ``out``."""
+    if out.size < 4096 or len(v) > 1:
+        return np.multiply(u, v, out=out)
+    # A product of matrices takes half the time of a broadcast one; of rank 2, since for rank 1 it does not.
+    left, right = np.zeros((len(u), 2), u.dtype), np.zeros((2, v.shape[1]), v.dtype)
+    left[:, :1], right[:1] = u, v
+    return np.matmul(left, right, out=out)
+
+
+def conjugate(a: np.ndarray, b: np.ndarray, c: np.ndarray, out: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Write ``sqrt(a b - c^2)``, for a >= q1 + 1/2 and b >= q2 + 1/2 at least 1/2, into ``out``; spoil ``square``."""
+    outer(a, b, out)
+    out -= np.multiply(c, c, out=square)
+    if out.size and not out.min() >= 0.25:  # rounding, where variances are beyond 1e15
+        np.maximum(out, 0.25, out=out)
+    return np.sqrt(out, out=out)
 
 
 def corner(up: float, down: float) -> Formula:
@@ -77,8 +91,7 @@ def corner(up: float, down: float) -> Formula:
             rho += 1
             sine *= rho
             np.sqrt(sine, out=sine)
-            sine *= np.sqrt(q1) * q1.dtype.type(odd)
-            sine *= np.sqrt(q2)
+            sine *= outer(np.sqrt(q1) * q1.dtype.type(odd), np.sqrt(q2), rho)
             np.multiply(slope, c, out=out)
             out += sine
 
@@ -86,7 +99,7 @@ def corner(up: float, down: float) -> Formula:
 
 
 def erf(q1, q2, c, out, dot):
-    r"""The dual of erf: ``(2/pi) arctan(2c/s)`` and ``4/(pi s)``, ``s^2 = (1 + 2 q1)(1 + 2 q2) - 4 c^2``.
+    r"""The dual of erf: ``(2/pi) arctan(c/s)`` and ``2/(pi s)``, ``s^2 = (1/2 + q1)(1/2 + q2) - c^2``.
 
     >>> k = np.empty((1, 1))
     >>> erf(np.array([[0.5]]), np.array([[0.5]]), np.array([[0.5]]), k, None)
@@ -95,26 +108,34 @@ def erf(q1, q2, c, out, dot):
 
     Source: williams1997computing, eq. (11).
     """
-    s, square = scratch(2, c.shape, c.dtype)
-    determinant(q1, q2, c, s, square)
-    s *= 4
-    s += 1 + 2 * q1
-    s += 2 * q2
-    np.sqrt(s, out=s)
-    if out is not None:
-        np.multiply(c, 2, out=out)
-        np.arctan2(out, s, out=out)
-        out *= 2 / math.pi
-    if dot is not None:
-        np.divide(4 / math.pi, s, out=dot)
+    s, term = scratch(2, c.shape, c.dtype)
+    a, b = q1 + 0.5, q2 + 0.5
+    if not c.size or a.max() * b.max() < FLAT:
+        outer(1 / np.sqrt(a), 1 / np.sqrt(b), s)
+        np.multiply(s, c, out=term)
+        if out is not None:
+            np.arcsin(term, out=out)  # of c/sqrt(ab), the same angle
+        if dot is not None:
+            term *= term
+            np.sqrt(np.subtract(1, term, out=term), out=term)
+            np.divide(s, term, out=dot)
+    else:
+        conjugate(a, b, c, s, term)
+        if out is not None:
+            np.arctan(np.divide(c, s, out=out), out=out)
+        if dot is not None:
+            np.divide(1, s, out=dot)
+    for array in (out, dot):
+        if array is not None:
+            array *= 2 / math.pi
 
 
 def gelu(q1, q2, c, out, dot):
     r"""The dual of gelu, by two integrations by parts.
 
-    With ``ab = (1 + q1)(1 + q2)``, ``s^2 = ab - c^2``, ``m = 1/4 + arctan(c/s)/(2 pi)``:
-    ``E phi phi = c m + (q1 q2 s + c^2/s)/(2 pi ab)`` and, its derivative with respect to c,
-    ``E phi' phi' = m + (c/(2 pi s)) (1 + (2 - q1 q2 + c^2/s^2)/ab)``.
+    With ``a = 1 + q1``, ``b = 1 + q2``, ``s^2 = ab - c^2`` and ``m = 1/4 + arctan(c/s)/(2 pi)``:
+    ``E phi phi = c (m + c/(2 pi a b s)) + (q1/a)(q2/b) s/(2 pi)`` and, its derivative with respect to c,
+    ``E phi' phi' = m + c/(2 pi s) (1/a + 1/b + 1/s^2)``. No terms cancel, however small the variances.
 
     >>> k = np.empty((1, 1))
     >>> gelu(np.array([[0.0]]), np.array([[1.0]]), np.array([[0.0]]), None, k)
@@ -123,34 +144,26 @@ def gelu(q1, q2, c, out, dot):
 
     Source: tsuchida2021avoiding.
     """
-    s, half, ratio, product, term = scratch(5, c.shape, c.dtype)
-    determinant(q1, q2, c, s, half)
-    s += 1 + q1
-    s += q2
-    np.sqrt(s, out=s)
-    np.arctan2(c, s, out=half)
-    half *= 1 / (2 * math.pi)
-    half += 0.25
+    s, m, ratio, term = scratch(4, c.shape, c.dtype)
+    a, b = 1 + q1, 1 + q2
+    conjugate(a, b, c, s, m)
     np.divide(c, s, out=ratio)
-    np.multiply(q1, q2, out=product)
-    inverse, scale = 1 / (1 + q1) * (1 / (2 * math.pi)), 1 / (1 + q2)
+    np.arctan(ratio, out=m)
+    m *= 1 / (2 * math.pi)
+    m += 0.25
+    ratio *= 1 / (2 * math.pi)
     if dot is not None:
-        np.multiply(ratio, ratio, out=term)
-        term += 2
-        term -= product
-        term *= inverse
-        term *= scale
-        term += 1 / (2 * math.pi)
-        term *= ratio
-        np.add(term, half, out=dot)
+        np.multiply(s, s, out=term)
+        np.divide(1, term, out=dot)
+        dot += np.add(1 / a, 1 / b, out=term)
+        dot *= ratio
+        dot += m
     if out is not None:
-        s *= product
-        ratio *= c
-        s += ratio
-        s *= inverse
-        s *= scale
-        half *= c
-        np.add(half, s, out=out)
+        ratio *= outer(1 / a, 1 / b, term)
+        m += ratio
+        np.multiply(m, c, out=out)
+        s *= outer(q1 / a * (1 / (2 * math.pi)), q2 / b, term)
+        out += s
 
 
 def exp(q1, q2, c, out, dot):
@@ -197,16 +210,21 @@ def line(q1, q2, c, out, dot):
 NAMED: dict[str, Formula] = {"erf": erf, "gelu": gelu, "exp": exp, "sin": wave(True), "cos": wave(False)}
 
 
-def find(phi: Nonlinearity) -> Formula | None:
-    """Return the formula that is written out for this record, None if there is none.
+def find(phi: Nonlinearity) -> tuple[Formula, bool] | None:
+    """Return the formula that is written out for this record and whether it gives slopes, None if there is none.
 
     >>> from tensorprog.atoms.registry import nonlinearity
     >>> [find(nonlinearity(name)) is not None for name in ("relu", "leaky_relu", "erf", "tanh", "step")]
     [True, True, True, False, False]
+    >>> find(nonlinearity("gelu").partial())[1]
+    False
     """
     if phi.key is None and phi.name in NAMED:
-        return NAMED[phi.name]
+        return NAMED[phi.name], True
     if phi.degree == 1 and phi.domain == "real":
         up, down = (float(phi(x)) for x in (1.0, -1.0))
-        return line if up == 1 and up == -down else corner(up, down)
+        return line if up == 1 and up == -down else corner(up, down), True
+    parent = NAMED.get(phi.name.removeprefix("d_"))
+    if parent and phi.key is None and nonlinearity(phi.name.removeprefix("d_")).partial() == phi:
+        return lambda q1, q2, c, out, dot: parent(q1, q2, c, None, out), False
     return None

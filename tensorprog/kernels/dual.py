@@ -189,8 +189,8 @@ def dual(phi: Nonlinearity, psi: Nonlinearity | None = None) -> Dual:
             raise NotCoveredError(f"E {f.name}(g)^2", f.domain,
                                   "a Gaussian also takes values where this is not defined",
                                   "a nonlinearity on the whole real line")
-    if phi == psi and (formula := closed.find(phi)):
-        return Dual(phi, psi, "closed form", formula, True)
+    if phi == psi and (found := closed.find(phi)):
+        return Dual(phi, psi, "closed form", *found)
     from tensorprog.kernels import moments
 
     return Dual(phi, psi, *moments.find(phi, psi), False)

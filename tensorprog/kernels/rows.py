@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numpy as np
 
-#: Entries of a block: a dozen arrays of doubles fit in a core's cache.
-BLOCK = 12_000
+#: Entries of a block: few enough for a core's cache, and enough that a loop over them is long beside the interpreter's
+#: work between two loops, which threads queue for.
+BLOCK = 40_000
 #: Arrays a formula may work in.
 SCRATCH = 6
 #: Matrices up to this many entries are not worth a thread.
@@ -47,7 +49,7 @@ def cores() -> int:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(cores(), "tensorprog-rows", initializer=lambda: setattr(_INSIDE, "worker", True))
+    return ThreadPoolExecutor(max(1, cores() - 1), "tensorprog-rows")  # the calling thread works, too
 
 
 def blocks(n1: int, n2: int, size: int = BLOCK) -> Iterator[slice]:
@@ -73,6 +75,58 @@ def tiles(n1: int, n2: int, size: int = BLOCK) -> Iterator[tuple[slice, slice]]:
             yield rows, slice(start, min(start + size, n2))
 
 
+def on_cores(worker: Callable[[], Callable[[Any], object]], jobs: Sequence, workers: int | None = None,
+             progress: Callable[[int, int], object] | None = None) -> None:
+    """Call ``worker()`` in every thread, and what it returns for one job after the other until all are done.
+
+    The calling thread is one of them, and the only one that calls ``progress`` (with jobs done, jobs in all); inside
+    of a job it is the only one. The first exception is raised here.
+
+    >>> seen = []
+    >>> on_cores(lambda: seen.append, range(5))
+    >>> sorted(seen)
+    [0, 1, 2, 3, 4]
+    """
+    todo, total = iter(jobs), len(jobs)
+    done: list[None] = []
+    failed: list[None] = []
+    told = 0
+
+    def tell() -> None:
+        nonlocal told
+        if progress is not None and len(done) != told:
+            told = len(done)
+            progress(told, total)
+
+    def run(first: bool) -> None:
+        before = getattr(_INSIDE, "worker", False)
+        _INSIDE.worker = True
+        try:
+            work = worker()
+            for job in todo:
+                if failed:
+                    return
+                work(job)
+                done.append(None)
+                if first:
+                    tell()
+        except BaseException:
+            failed.append(None)
+            raise
+        finally:
+            _INSIDE.worker = before
+
+    count = 1 if getattr(_INSIDE, "worker", False) else min(total, cores() if workers is None else workers)
+    others = [_pool().submit(run, False) for _ in range(count - 1)]
+    try:
+        run(True)
+    finally:
+        for other in others:
+            if not other.cancel():  # what did not start has nothing left to do
+                other.result()
+    tell()
+
+
 def share(work: Callable[[slice], object], n1: int, n2: int, size: int = BLOCK) -> None:
     """Call ``work(rows)`` for every block of rows of an (n1, n2) matrix, on all cores if it is large.
 
@@ -84,9 +138,4 @@ def share(work: Callable[[slice], object], n1: int, n2: int, size: int = BLOCK) 
     >>> x[2, 0]
     np.float64(2.0)
     """
-    if n1 * n2 <= SMALL or getattr(_INSIDE, "worker", False) or cores() == 1:
-        for rows in blocks(n1, n2, size):
-            work(rows)
-    else:
-        for done in [_pool().submit(work, rows) for rows in blocks(n1, n2, size)]:
-            done.result()
+    on_cores(lambda: work, list(blocks(n1, n2, size)), 1 if n1 * n2 <= SMALL else None)

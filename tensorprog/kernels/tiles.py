@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from tensorprog.kernels.dual import dual
+from tensorprog.kernels.dual import Dual, dual
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable
-from tensorprog.kernels.rows import cores
+from tensorprog.kernels.rows import BLOCK, on_cores
 
-#: Side of a square tile: a dozen of them fit in a core's cache.
+#: Side of a square tile.
 SIDE = 160
+#: Numbers of a thread's tiles together, at most: where many are alive they are smaller.
+ROOM = 1 << 22
+#: Rows of a tile, and strips that a symmetric matrix is cut into: half of every tile on its diagonal is for nothing.
+ROWS, STRIPS = 128, 8
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One node of a pair, with the node of the slopes that is made beside it, and what is not needed afterwards."""
+    """One node of a pair, with the node of the slopes that is made beside it, and what is not needed afterwards.
+
+    Of a sum: ``terms``, each a number, nodes of the pair, of the row's input and of the column's; and ``spare``, what
+    one of them may be written over.
+    """
 
     node: Node
     slope: Node | None
     dying: frozenset[int]
+    dual: Dual | None
+    terms: Sequence[tuple[float, Sequence[int], Sequence[int], Sequence[int]]] = ()
+    spare: frozenset[int] = frozenset()
+
+    @staticmethod
+    def of(x: Node, slope: Node | None, dying: frozenset[int]) -> Step:
+        """Return the step that makes a node."""
+        if x.op != "total":
+            return Step(x, slope, dying, dual(*x.data) if x.op == "dual" else None)
+        def numbers(factors: Sequence[tuple[int, int]], at: int) -> list[int]:
+            return [x.args[i].number for i, side in factors if side == at]
+
+        terms = [(c, numbers(fs, BOTH), numbers(fs, ROW), numbers(fs, COL)) for c, fs in x.data]
+        uses = [k for _, pairs, _, _ in terms for k in pairs]
+        spare = frozenset(k for k in dying if uses.count(k) == 1)
+        # First a product that can be written over one of its factors, last what needs no array of its own.
+        terms.sort(key=lambda t: (not t[1], not spare & set(t[1])))
+        return Step(x, slope, dying, None, terms, spare)
 
 
 class Schedule:
@@ -49,7 +75,7 @@ class Schedule:
         last: dict[int, int] = {root.number: len(order)}
         for i, (x, _) in enumerate(order):
             last |= {a.number: max(i, last.get(a.number, 0)) for a in x.args if a.space == "pair"}
-        self.steps = [Step(x, y, frozenset(a.number for a in x.args if last.get(a.number) == i))
+        self.steps = [Step.of(x, y, frozenset(a.number for a in x.args if last.get(a.number) == i))
                       for i, (x, y) in enumerate(order)]
         alive, self.width = 0, 1
         for step in self.steps:
@@ -64,7 +90,7 @@ class Schedule:
         Args:
             rows, cols: what the inputs of the tile have, by the number of the node.
             out: where the result goes, (R, C).
-            free: arrays that may be used, at least (R, C) each; more are added.
+            free: flat arrays that may be used; more are added.
             given: nodes of pairs that are known.
         """
         tile = _Tile(rows, cols, out, free)
@@ -141,11 +167,12 @@ class _Tile:
         self.made: dict[int, np.ndarray] = {}
 
     def take(self) -> np.ndarray:
+        size = self.shape[0] * self.shape[1]
         while self.free:
             whole = self.free.pop()
-            if whole.shape[0] >= self.shape[0] and whole.shape[1] >= self.shape[1]:
-                return whole[: self.shape[0], : self.shape[1]]
-        return np.empty(self.shape, self.dtype)[:]  # a view, so that every array has a base
+            if whole.size >= size:
+                return whole[:size].reshape(self.shape)
+        return np.empty(size, self.dtype).reshape(self.shape)  # a view, so that every array has a base
 
     def release(self, number: int) -> None:
         array = self.made.pop(number, None)
@@ -159,7 +186,8 @@ class _Tile:
         mine = c.number in step.dying or c.space != "pair"  # then c may be written over
         out = at if mine else self.take()
         slope = None if step.slope is None else self.take()
-        dual(*x.data).block(_column(self.rows[q1.number]), _row(self.cols[q2.number]), at, out, slope)
+        assert step.dual is not None
+        step.dual.block(_column(self.rows[q1.number]), _row(self.cols[q2.number]), at, out, slope)
         if mine:
             self.made.pop(c.number, None)
         self.made[x.number] = out
@@ -172,25 +200,18 @@ class _Tile:
         return array
 
     def total(self, step: Step) -> None:
-        x = step.node
-        terms = [(c, [x.args[i].number for i, s in fs if s == BOTH],
-                  _product([self.rows[x.args[i].number] for i, s in fs if s == ROW]),
-                  _product([self.cols[x.args[i].number] for i, s in fs if s == COL])) for c, fs in x.data]
-        uses = [k for _, pairs, _, _ in terms for k in pairs]
-        spare = {k for k in step.dying if uses.count(k) == 1}
-        # first a product that can be written over one of its factors, last what needs no array of its own
-        terms.sort(key=lambda t: (not t[1], not spare & set(t[1])))
         total: np.ndarray | None = None
-        for c, pairs, row, col in terms:
+        for c, pairs, rows, cols in step.terms:
+            row, col = _product([self.rows[k] for k in rows]), _product([self.cols[k] for k in cols])
             if total is not None and not pairs and (row is None or col is None):
                 total += c if row is None and col is None else c * np.asarray(col if row is None else _column(row))
                 continue
             if total is not None and len(pairs) == 1 and c == 1.0 and row is None and col is None:
                 total += self.made[pairs[0]]
-                if pairs[0] in spare:
+                if pairs[0] in step.spare:
                     self.release(pairs[0])
                 continue
-            mine = next((k for k in pairs if k in spare), None)
+            mine = next((k for k in pairs if k in step.spare), None)
             target = self.take() if mine is None else self.made[mine]
             self.term(target, mine, c, pairs, row, col)
             if total is None:
@@ -202,7 +223,7 @@ class _Tile:
                 if mine is None:
                     self.free.append(target.base)
         assert total is not None
-        self.made[x.number] = total
+        self.made[step.node.number] = total
 
     def term(self, target: np.ndarray, mine: int | None, c: float, pairs, row, col) -> None:
         rest = list(pairs)
@@ -260,40 +281,42 @@ def spans(n: int, side: int = SIDE) -> list[slice]:
     return [slice(k, min(k + step, n)) for k in range(0, n, step)]
 
 
+def cut(n1: int, n2: int, symmetric: bool, area: int = BLOCK) -> list[tuple[slice, slice]]:
+    """Return tiles of about ``area`` numbers that cover a matrix, or all of a symmetric one that is not mirrored.
+
+    >>> cut(2, 3, False, 4)
+    [(slice(0, 2, None), slice(0, 2, None)), (slice(0, 2, None), slice(2, 3, None))]
+    >>> cut(3, 3, True, 2)
+    [(slice(0, 1, None), slice(0, 2, None)), (slice(0, 1, None), slice(2, 3, None)),
+     (slice(1, 2, None), slice(1, 3, None)), (slice(2, 3, None), slice(2, 3, None))]
+    """
+    side = min(ROWS, math.isqrt(area))
+    rows = spans(n1, max(1, min(side, max(n1 // STRIPS, side // 4))) if symmetric else side)
+    return [(r, slice(start + c.start, start + c.stop)) for r in rows for start in (r.start if symmetric else 0,)
+            for c in spans(n2 - start, max(1, area // (r.stop - r.start)))]
+
+
 def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndarray] | None, out: np.ndarray, *,
-         side: int = SIDE, workers: int | None = None, progress: Callable[[int, int], object] | None = None) -> None:
+         area: int = BLOCK, workers: int | None = None, progress: Callable[[int, int], object] | None = None) -> None:
     """Write a whole matrix; without ``two`` it is symmetric and only one of K[i, j], K[j, i] is computed.
 
-    Beside ``out`` this takes ``workers * schedule.width * side^2`` numbers (and what the formulas need of that kind).
+    Beside ``out`` this takes ``workers * schedule.width * area`` numbers (and what the formulas need of that kind).
     """
-    cols = one if two is None else two
-    tiles = [(r, c) for r in spans(out.shape[0], side) for c in spans(out.shape[1], side)
-             if two is not None or c.start >= r.start]
+    cols, area = one if two is None else two, max(1, min(area, ROOM // schedule.width))
 
-    def work(part: list[tuple[slice, slice]], free: list) -> None:
-        for r, c in part:
-            here = out[r, c]
-            schedule.run({k: v[r] for k, v in one.items()}, {k: v[c] for k, v in cols.items()}, here, free)
-            if two is None and c.start != r.start:
-                out[c, r] = here.T
-            elif two is None:
-                np.copyto(here, here.T.copy(), where=np.tri(len(here), dtype=bool))
-
-    count = max(1, min(len(tiles), cores() if workers is None else workers))
-    size = max(1, min(16, len(tiles) // (8 * count)))
-    jobs = [tiles[i:i + size] for i in range(0, len(tiles), size)]
-    done = 0
-    if count == 1:
+    def worker() -> Callable[[tuple[slice, slice]], None]:
         free: list = []
-        for job in jobs:
-            work(job, free)
-            done += len(job)
-            if progress is not None:
-                progress(done, len(tiles))
-        return
-    with ThreadPoolExecutor(count) as pool:
-        for job, future in [(job, pool.submit(work, job, [])) for job in jobs]:
-            future.result()
-            done += len(job)
-            if progress is not None:
-                progress(done, len(tiles))
+
+        def work(tile: tuple[slice, slice]) -> None:
+            r, c = tile
+            schedule.run({k: v[r] for k, v in one.items()}, {k: v[c] for k, v in cols.items()}, out[r, c], free)
+            if two is None:
+                if c.start == r.start:
+                    square = out[r, r]
+                    np.copyto(square, square.T.copy(), where=np.tri(len(square), dtype=bool))
+                    c = slice(r.stop, c.stop)
+                out[c, r] = out[r, c].T
+
+        return work
+
+    on_cores(worker, cut(len(out), out.shape[1], two is None, area), workers, progress)
