@@ -1,6 +1,7 @@
 """Kernels of convolutional and recurrent networks: recursions in plain numpy, the limit engine, finite networks."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,9 +9,12 @@ from scipy import stats
 
 import tensorprog as tp
 from tensorprog.atoms.multivariate import Softmax
+from tensorprog.atoms.optimizers import optimizer
+from tensorprog.atoms.parametrizations import parametrization as named
 from tensorprog.kernels import nngp, ntk
 from tensorprog.nets.layers import total
 from tensorprog.program.build import apply
+from tensorprog.scaling.assign import assign
 
 from . import oracle, tape
 from .networks import arrays, inputs
@@ -296,3 +300,32 @@ def test_finite_networks_of_plain_numpy(name):
             slack = stats.t.ppf(0.9995, len(made) - 1) * stats.sem(made) + 0.02 * scale
             assert abs(np.mean(made) - k(data[:1], data[1:])[0, 0]) <= slack
             assert data is X or abs(np.mean(made) - other(data[:1], data[1:])[0, 0]) > slack
+
+
+def test_standard_parametrization_of_finite_networks():
+    """``W ~ N(0, 1/n)``, one rate 1/n: squared gradients by W times that are those by ``sqrt(n) W``; of input weights and
+    biases, which are W, 1/n of them."""
+    n, X = 256, np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.5]])
+    slow = {"W1": 1 / n} | {f"b{i}": 1 / n for i in (1, 2, 3)}
+    _, made = tape.kernels(perceptron, list(X), n, range(64), rates=slow)
+    network = tp.nets.mlp(3, activation="relu", d_in=3, bias=True)
+    slack = stats.t.ppf(0.9995, len(made) - 1) * stats.sem(made[:, 0, 0])
+    for parametrization, same in ((named("sp").with_lr(1), True), ("ntp", False)):
+        k = ntk(network, parametrization, **PERCEPTRON)
+        off = abs(made.mean() - k(X)[0, 1])
+        assert (off <= slack + 0.02 * float(np.sqrt(np.prod(k.diagonal(X))))) == same
+
+
+@pytest.mark.parametrize("network", [tp.nets.resnet(2), tp.nets.rnn(2, activation="erf")], ids=["resnet", "rnn"])
+def test_exponents_have_a_symmetry(network):
+    """a + t, b - t, c - 2t is the same training, for every weight on its own; another shift of c is another kernel."""
+    (X,) = np.random.default_rng(0).standard_normal((1, 4, *((2, 3) if len(ntk(network).inputs) > 1 else (3,))))
+    plain = assign(network, "ntp", optimizer("sgd"))
+    exponents = {w.out: {k: plain[f"{k}[{w.out}]"] for k in "abc"} for w in network.params}
+    for i, (name, given) in enumerate(exponents.items()):
+        t = Fraction(i + 1, 4)
+        exponents[name] = {"a": given["a"] + t, "b": given["b"] - t, "c": given["c"] - 2 * t}
+    for make in (nngp, ntk):
+        np.testing.assert_allclose(make(network, exponents)(X), make(network)(X), rtol=1e-13)
+    exponents[name]["c"] += 1
+    assert np.abs(ntk(network, exponents)(X) - ntk(network)(X)).max() > 0.1
