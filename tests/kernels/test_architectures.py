@@ -303,8 +303,8 @@ def test_finite_networks_of_plain_numpy(name):
 
 
 def test_standard_parametrization_of_finite_networks():
-    """``W ~ N(0, 1/n)``, one rate 1/n: squared gradients by W times that are those by ``sqrt(n) W``; of input weights and
-    biases, which are W, 1/n of them."""
+    """``W ~ N(0, 1/n)``, one rate 1/n: squared gradients by W times that are those by ``sqrt(n) W``; of input weights
+    and biases, which are W, 1/n of them."""
     n, X = 256, np.array([[1.0, 0.0, 1.0], [1.0, 1.0, 0.5]])
     slow = {"W1": 1 / n} | {f"b{i}": 1 / n for i in (1, 2, 3)}
     _, made = tape.kernels(perceptron, list(X), n, range(64), rates=slow)
