@@ -61,6 +61,15 @@ class Weight:
         return self.law.value.is_zero if isinstance(self.law, Constant) else False
 
 
+@dataclass(frozen=True, slots=True)
+class Mean:
+    """A covariance that is a moment: ``factor n^power`` times the program's variable ``name``; None: zero."""
+
+    name: str | None
+    factor: float = 1.0
+    power: Fraction = ZERO
+
+
 def weight(network: Program, line: Input, values: Mapping[str, Fraction], options: Mapping[str, Options]) -> Weight:
     """Return a matrix's law under the options, exactly."""
     law: Any = line.law
@@ -210,7 +219,8 @@ class Pairwise:
             wanted = [x for products in self.plan.values() for _, u, v in products for x in (u, v)]
         else:
             self.plan = {(a, b): self._outputs(a, b) for a in self.outputs for b in self.outputs}
-            wanted = [x for names in self.plan.values() for x in names if x is not None]
+            wanted = [x for made in self.plan.values() for x in ((made.name,) if isinstance(made, Mean) else made)
+                      if x is not None]
         self.program = needed(self.copies.program, wanted)
         self.entry(*self._generic())
 
@@ -234,6 +244,8 @@ class Pairwise:
 
     def _alike(self, name: str) -> bool:
         """Whether the coordinates of a vector along a fixed axis are independent and alike: rows of readouts."""
+        if self.kind == "nngp" and self._readout(name) is not None:
+            return True
         line = self.network.line_of(name)
         if not isinstance(self.network.type_of(name), VectorType):
             return True
@@ -242,15 +254,61 @@ class Pairwise:
             return ways == {False}
         return isinstance(line, Nonlin) and all(self._alike(a) for a in line.args)
 
-    def _outputs(self, a: str, b: str) -> tuple[str | None, ...]:
-        """Return what E a b' is made of: one name of a mean, or the names of two numbers."""
+    def _readout(self, name: str) -> tuple[MatMul, Scale] | None:
+        """Return an output's product with a centred matrix, and what it is multiplied by, if coordinate by coordinate
+        the vector in it does not depend on that matrix: then it is Gaussian (interp/sums.py)."""
+        line, factor = self.network.line_of(name), ONE
+        while isinstance(line, Nonlin) and isinstance(line.fn, Poly) and [p for _, p in line.fn.terms] == [(1,)]:
+            line, factor = self.network.line_of(line.args[0]), factor * line.fn.terms[0][0]
+        if not isinstance(line, MatMul) or not self.network.dim_of(name).is_fixed or not self._wide(line.vector):
+            return None
+        law = self.copies.weights[line.matrix].law
+        centred = isinstance(law, Normal) and law.mean.is_zero
+        return (line, factor) if centred and line.matrix not in self._behind(line.vector) else None
+
+    def _wide(self, name: str) -> bool:
+        t = self.network.type_of(name)
+        return isinstance(t, VectorType) and not t.dim.is_fixed
+
+    def _behind(self, name: str) -> set[str]:
+        """Return what a vector depends on; not what goes into a matrix between widths that is used one way only."""
+        ways: dict[str, set[bool]] = {}
+        for line in self.network.lines:
+            if isinstance(line, MatMul):
+                ways.setdefault(line.matrix, set()).add(line.transposed)
+        found, stack = set(), [name]
+        while stack:
+            line = self.network.line_of(x := stack.pop())
+            found.add(x)
+            if not (isinstance(line, MatMul) and len(ways[line.matrix]) == 1
+                    and not any(d.is_fixed for d in self.network.axes_of(line.matrix))):
+                stack += [a for a in line.args if a not in found]
+        return found
+
+    def _outputs(self, a: str, b: str) -> Mean | tuple[str | None, ...]:
+        """Return what E a b' is made of: a mean, or the names of two numbers."""
+        readouts = self._readout(a), self._readout(b)
+        if readouts[0] and readouts[1]:
+            (one, scale), (two, other) = readouts[0], readouts[1]
+            if (one.matrix, one.transposed) == (two.matrix, two.transposed):
+                x, y = self.copies.values[0][one.vector], self.copies.values[1][two.vector]
+                scale = scale * other * self.copies.weights[one.matrix].law.variance
+                return Mean(None if x is None or y is None else self.copies.inner(x, y), *self._scale(scale))
         x, y = self.copies.values[0][a], self.copies.values[1][b]
         axes = [t.dim if isinstance(t := self.network.type_of(z), VectorType) else None for z in (a, b)]
         if all(d is None or d.is_fixed for d in axes):
             return (x, y)
         if x is None or y is None or axes[0] != axes[1]:  # coordinates of different axes are independent
-            return ()
-        return (self.copies.inner(x, y, mean=True),)
+            return Mean(None)
+        return Mean(self.copies.inner(x, y, mean=True))
+
+    def _scale(self, scale: Scale) -> tuple[float, Fraction]:
+        """Return a coefficient as (number, power of n)."""
+        ones = {d.name: d.factor for d in self.network.dims.values()}
+        number = float(scale.number)
+        for name, power in scale.powers:
+            number *= float(ones[name]) ** float(power.value(self.values))
+        return number, scale.exponent(self.network.growths, self.values)
 
     def _tangents(self, left, right) -> list[tuple[Weight, str, str]]:
         inner = self.copies.inner
@@ -381,16 +439,20 @@ class Reading:
             raise NotCoveredError(self.line, f"n^({e})", f"the {self.kind} grows with n",
                                   f"use 'ntp', or {rate}" if self.kind == "ntk" else "use 'ntp' or 'sp'")
 
-    def covariance(self, names: Sequence[str | None]) -> float:
-        """Return ``E f f'``, from the mean of a product or from two numbers."""
+    def covariance(self, made: Mean | tuple[str | None, ...]) -> float:
+        """Return ``E f f'``, from a mean or from two numbers."""
+        names = (made.name,) if isinstance(made, Mean) else made
         found = [self.found(name) for name in names if name is not None]
         sizes = [e for _, e in found if e is not None]
-        if not names or len(sizes) < len(names) or sum(sizes) < 0:
+        if len(sizes) < len(names):
             return 0.0
-        if len(found) == 1:
-            number = self.number(found[0][0])
-            self.bounded(sizes[0])
+        if isinstance(made, Mean):
+            e = sizes[0] + made.power
+            number = made.factor * self.number(found[0][0]) if e >= 0 else 0.0
+            self.bounded(e)
             return number
+        if sum(sizes) < 0:
+            return 0.0
         limits, sums = self.limits, self.limits.sums
         numbers = [limits.scalar(x) if isinstance(x, str) else x for x, _ in found]
         for (x, _), number in zip(found, numbers, strict=True):
