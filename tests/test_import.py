@@ -29,6 +29,13 @@ def test_names_load_nothing_heavy():
     assert loaded_by("import tensorprog as tp; tp.derive(tp.nets.mlp()); tp.relu; tp.Program; tp.nets") == set()
 
 
+def test_kernels_load_regression_and_mean_fields_later():
+    code = ("import sys, tensorprog as tp; tp.kernels.ntk; n = 'tensorprog.kernels.regression'; assert n not in sys.modules\n"
+            "from tensorprog.kernels import MeanField, Regression; assert n in sys.modules; tp.kernels.nothing")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
+    assert "no attribute 'nothing'" in done.stderr
+
+
 def test_that_test_can_fail():
     assert loaded_by("import tensorprog, lark, rich") == {"lark", "rich"}
 
