@@ -30,8 +30,10 @@ def test_names_load_nothing_heavy():
 
 
 def test_kernels_load_regression_and_mean_fields_later():
-    code = ("import sys, tensorprog as tp; tp.kernels.ntk; n = 'tensorprog.kernels.regression'; assert n not in sys.modules\n"
-            "from tensorprog.kernels import MeanField, Regression; assert n in sys.modules; tp.kernels.nothing")
+    code = ("import sys, tensorprog as tp\ntp.kernels.ntk\n"
+            "assert 'tensorprog.kernels.regression' not in sys.modules\n"
+            "from tensorprog.kernels import MeanField, Regression\n"
+            "assert 'tensorprog.kernels.regression' in sys.modules\ntp.kernels.nothing")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT.parent)
     assert "no attribute 'nothing'" in done.stderr
 
