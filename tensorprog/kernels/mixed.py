@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from itertools import product
 from typing import Any
 
 from tensorprog.kernels.expectations import ZERO, Atom, Expectations, NoDual, Z
 from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Node
-from tensorprog.kernels.trees import integrand, leaves
+from tensorprog.kernels.trees import Placed, Trees
 
-#: An atom and whose input it is at.
-Placed = tuple[Atom, int]
 #: What stands before a product of atoms, and the atoms.
 Term = tuple[float, list[Factor], list[Placed]]
+#: The same of one input.
+Monomial = tuple[float, tuple[Node, ...], tuple[Atom, ...]]
 
 
 class Mixed(Expectations):
     """Expectations of anything; what has a dual stays one."""
 
-    #: A product of sums is written out if that separates independent factors and makes no more terms than this.
-    TERMS = 256
+    #: A product of sums is written out if that separates independent parts and makes no more terms than this.
+    TERMS = 100
 
     def __init__(self, *args: Any):
         super().__init__(*args)
-        self.leaves: dict[int, tuple[Atom, ...]] = {}
+        self.trees = Trees(self.covariance)
+        self._known_parts: dict[tuple, dict[tuple[int, int], int]] = {}
         self.open: set[tuple] = set()  # products that have no closed form
 
     def atom(self, key: tuple, **facts: Any) -> Atom:
@@ -65,20 +66,12 @@ class Mixed(Expectations):
             made = {e: self.graph.total(terms, pair=pair) for e, terms in found.items()}
             return {e: node for e, node in made.items() if not node.is_zero}
 
-    def _by_powers(self, z: Z) -> list[tuple[Fraction, tuple[float, tuple[Node, ...], list[Atom]]]]:
-        """Return the terms of each power of n as one: several are a sum of their own."""
-        parts: dict[Fraction, list] = {}
+    def _by_powers(self, z: Z) -> list[tuple[Fraction, Monomial]]:
+        """Return the terms of each power of n as one."""
+        parts: dict[Fraction, list[Monomial]] = {}
         for c, e, fs, atoms in z.listed():
-            parts.setdefault(e, []).append((c, fs, atoms))
-        out = []
-        for e, terms in parts.items():
-            if len(terms) == 1:
-                out.append((e, terms[0]))
-                continue
-            inside = Z.of((c, ZERO, fs, atoms) for c, fs, atoms in terms)
-            atom = self.atom(("whole", inside.key), kind="sum", line="a sum", reach=inside.reach, inside=inside)
-            out.append((e, (1.0, (), [atom])))
-        return out
+            parts.setdefault(e, []).append((c, fs, tuple(atoms)))
+        return [(e, self._collected(terms)) for e, terms in parts.items()]
 
     # --------------------------------------------------------------------------------------------- splitting
 
@@ -104,7 +97,7 @@ class Mixed(Expectations):
         if split is not None:
             return [*out, (self.graph.total(((c, (*heads, *self.mean(fs, pair))) for c, heads, fs in split), pair=both)
                            if both or not pair else self._aside(split), place)]
-        made, args = integrand(group, both, self._common_of, self.leaves)
+        made, args = self.trees.integrand(group, both)
         return [*out, (self.graph.expectation(made, args, pair=both), place)]
 
     def _aside(self, split: Sequence[Term]) -> Node:
@@ -117,24 +110,23 @@ class Mixed(Expectations):
 
     def _parts(self, factors: Sequence[Placed], pair: bool) -> dict[tuple[int, int], int]:
         """Return for every Gaussian of some factors the number of the independent part that it belongs to."""
-        used = list({(x.number, s): (x, s) for a, s in factors for x in leaves(a, self.leaves)}.values())
-        part = {(x.number, s): i for i, (x, s) in enumerate(used)}
-        for i, (x, s) in enumerate(used):
-            for y, t in used[i + 1:]:
-                one, two = part[x.number, s], part[y.number, t]
-                if one != two and not self._common_of((x, s), (y, t), pair and s != t).is_zero:
+        used = self.trees.used([(a, s if pair else ROW) for a, s in factors])
+        leaves = tuple((x.number, s) for x, s in used)
+        key = (pair, *leaves)
+        if key not in self._known_parts:
+            part = {k: i for i, k in enumerate(leaves)}
+            for i, j, _, _ in self.trees.entries(used):
+                one, two = part[leaves[i]], part[leaves[j]]
+                if one != two:
                     part = {k: one if v == two else v for k, v in part.items()}
-        return part
-
-    def _common_of(self, f: Placed, g: Placed, both: bool) -> Node:
-        (a, _), (b, _) = (f, g) if f[1] <= g[1] else (g, f)
-        return self.covariance(a, b, both)
+            self._known_parts[key] = part if pair else part | {(k, COL): v for (k, _), v in part.items()}
+        return self._known_parts[key]
 
     def _groups(self, factors: Sequence[Placed], part: dict[tuple[int, int], int]) -> list[list[Placed]]:
         """Return factors in groups that have no part in common."""
         groups: list[tuple[set[int], list[Placed]]] = []
         for a, s in factors:
-            parts, group = {part[x.number, s] for x in leaves(a, self.leaves)}, [(a, s)]
+            parts, group = {part[x.number, s] for x in self.trees.leaves(a)}, [(a, s)]
             for other in [g for g in groups if g[0] & parts]:
                 groups.remove(other)
                 parts, group = parts | other[0], [*other[1], *group]
@@ -142,24 +134,82 @@ class Mixed(Expectations):
         return [group for _, group in groups]
 
     def _separated(self, group: Sequence[Placed], pair: bool) -> list[Term] | None:
-        """Return a product of sums written out, if in every term no group depends on all that the whole depends on."""
+        """Return ``sum_B B A_B``, a product of sums written out into independent parts; None if there is one part.
+
+        A_B is of the part that has most factors; B runs over the products of all others, which mostly have duals.
+        """
         part = self._parts(group, pair)
-        whole = len(set(part.values()))
-        sums = [(a, s) for a, s in group if a.kind == "sum" and not a.gaussian]
-        if not sums or whole < 2:
+        if len(set(part.values())) < 2:
             return None
-        count = 1
-        for a, _ in sums:
-            count *= len(a.inside.terms)
-        if count > self.TERMS:
-            return None
-        rest: list[Placed] = [f for f in group if f not in sums]
-        written: list[Term] = [(1.0, [], rest)]
-        for a, s in sums:
-            written = [(c * d, [*heads, *((f, s) for f in fs)], [*factors, *((x, s) for x in atoms)])
-                       for c, heads, factors in written for d, e, fs, atoms in a.inside.listed() if e == 0]
-        for _, _, factors in written:
-            for found in self._groups([f for f in factors if f[0].value is None], part):
-                if len({part[x.number, s] for a, s in found for x in leaves(a, self.leaves)}) == whole:
+        sides: list[list[Monomial]] = []
+        for side in (ROW, COL):
+            terms: list[Monomial] = [(1.0, (), ())]
+            for a, s in group:
+                if s == side:
+                    terms = [(c * d, (*fs, *hs), (*xs, *ys)) for c, fs, xs in terms
+                             for d, hs, ys in self._written(a, side, part)]
+                if len(terms) > 4 * self.TERMS:
                     return None
-        return written
+            sides.append(terms)
+        for side, terms in enumerate(sides):  # what is in one function is one part
+            for a in {x for _, _, xs in terms for x in xs}:
+                found = {part[x.number, side] for x in self.trees.leaves(a)}
+                part = {k: min(found) if v in found else v for k, v in part.items()}
+        if len(set(part.values())) < 2:
+            return None
+
+        def part_of(a: Atom, side: int) -> int:
+            return part[self.trees.leaves(a)[0].number, side]
+
+        sizes: dict[int, tuple[int, int]] = {}
+        for side, terms in enumerate(sides):
+            for _, _, xs in terms:
+                inside = [part_of(x, side) for x in xs]
+                for k in set(inside):
+                    leaves = sum(v == k for v in part.values())
+                    sizes[k] = max(sizes.get(k, (0, 0)), (inside.count(k), leaves))
+        large = max(sizes, key=lambda k: (sizes[k], -k))
+        rows, cols = ([(*self._collected(terms), [*others]) for others, terms in
+                       self._sorted(sides[s], lambda a, s=s: part_of(a, s) == large).items()] for s in (ROW, COL))
+        if len(rows) * len(cols) > self.TERMS:
+            return None
+        return [(c * d, [*((f, ROW) for f in fs), *((h, COL) for h in hs)],
+                 [*((x, ROW) for x in (*xs, *bs)), *((y, COL) for y in (*ys, *ds))])
+                for c, fs, xs, bs in rows for d, hs, ys, ds in cols]
+
+    def _written(self, a: Atom, side: int, part: Mapping[tuple[int, int], int]) -> list[Monomial]:
+        """Return an atom as a sum of products, sums of several parts written out."""
+        known: dict[int, list[Monomial]] = {}
+        for x in self.trees.below(a, known):
+            known[x.number] = [(1.0, (), (x,))]
+            if x.kind == "sum" and not x.gaussian and len({part[g.number, side] for g in self.trees.leaves(x)}) > 1:
+                out: list[Monomial] = []
+                for c, e, fs, atoms in x.inside.listed():
+                    if e != 0:
+                        continue
+                    terms: list[Monomial] = [(c, (*fs, *(b.value for b in atoms if b.value is not None)), ())]
+                    for b in atoms:
+                        if b.value is None and len(terms) <= 4 * self.TERMS:
+                            terms = [(d * g, (*hs, *ks), (*xs, *ys)) for d, hs, xs in terms
+                                     for g, ks, ys in known[b.number]]
+                    out += terms
+                known[x.number] = out if len(out) <= 4 * self.TERMS else [(1.0, (), (x,))]
+        return known[a.number]
+
+    def _sorted(self, terms: Sequence[Monomial], mine: Callable[[Atom], bool],
+                ) -> dict[tuple[Atom, ...], list[Monomial]]:
+        """Return terms by the factors that are not of a part, each without them."""
+        out: dict[tuple[Atom, ...], list[Monomial]] = {}
+        for c, fs, xs in terms:
+            others = tuple(sorted((x for x in xs if not mine(x)), key=lambda x: x.number))
+            out.setdefault(others, []).append((c, fs, tuple(x for x in xs if mine(x))))
+        return out
+
+    def _collected(self, terms: Sequence[Monomial]) -> Monomial:
+        """Return a sum of terms as one, a sum of its own if there are several."""
+        if len(terms) == 1:
+            return terms[0]
+        inside = Z.of((c, ZERO, fs, xs) for c, fs, xs in terms)
+        if len(inside.terms) < 2:
+            return next(((c, fs, tuple(xs)) for c, _, fs, xs in inside.listed()), (0.0, (), ()))
+        return 1.0, (), (self.atom(("whole", inside.key), kind="sum", line="a sum", reach=inside.reach, inside=inside),)

@@ -326,8 +326,8 @@ def _gram(node: Node, rows, cols, made, shape):
 
 def _dual(node: Node, rows, cols, made, shape):
     q1, q2, c = node.args
-    out = np.array(np.broadcast_to(_at(c, ROW, rows, cols, made), shape))
-    dual(*node.data).block(rows[q1.number][:, None], cols[q2.number][None], out, out, None)
+    common, out = np.array(np.broadcast_to(_at(c, ROW, rows, cols, made), shape)), np.empty(shape)
+    dual(*node.data).block(rows[q1.number][:, None], cols[q2.number][None], common, out, None)
     return out
 
 

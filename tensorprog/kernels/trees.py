@@ -6,16 +6,18 @@ and numbers of the input, are nodes like any others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.kernels.plan import BOTH, COL, ROW, Node
+from tensorprog.kernels.plan import BOTH, ROW, Node
 
 if TYPE_CHECKING:
     from tensorprog.kernels.expectations import Atom, Z
 
-#: A coordinate at one of the two inputs: its atom's number, and whose input.
+#: An atom and whose input it is at.
+Placed = tuple["Atom", int]
+#: The same of a Gaussian, by its number.
 Leaf = tuple[int, int]
 #: ("leaf", number, side), ("number", argument, side), ("fn", function, steps) or ("sum", ((coef, steps), ...)).
 Op = tuple
@@ -39,63 +41,90 @@ class Integrand:
     cols: tuple[int, ...]
 
 
-def leaves(a: Atom, known: dict[int, tuple[Atom, ...]]) -> tuple[Atom, ...]:
-    """Return the Gaussian atoms that an atom is a function of, in the order of their numbers; ``known`` is filled."""
-    stack = [a]
-    while stack:
-        x = stack[-1]
-        inside = _inside(x)
-        missing = [b for b in inside if b.number not in known]
-        if missing:
-            stack += missing
-            continue
-        stack.pop()
-        found = {x} if x.gaussian else {g for b in inside for g in known[b.number]}
-        known[x.number] = tuple(sorted(found, key=lambda g: g.number))
-    return known[a.number]
-
-
-def _inside(a: Atom) -> list[Atom]:
-    if a.gaussian or a.value is not None:
-        return []
-    zs = a.inside if isinstance(a.inside, tuple) else (a.inside,)
-    return [b for z in zs for _, e, _, atoms in z.listed() if e == 0 for b in atoms if b.value is None]
-
-
-def integrand(factors: Sequence[tuple[Atom, int]], pair: bool, covariance: Callable[..., Node],
-              known: dict[int, tuple[Atom, ...]]) -> tuple[Integrand, list[Node]]:
-    """Return the expectation of a product of atoms, each with its side, and the nodes that it needs.
+class Trees:
+    """What atoms are made of, each found once.
 
     Args:
-        pair: whether the sides are two inputs; else they only divide the product in two.
-        covariance: of two leaves (atom, side), given whether they are at two inputs.
-        known: leaves by atoms.
+        covariance: of two Gaussian atoms, as ``Expectations.covariance``.
     """
-    sided = [(a, side if pair else ROW, side) for a, side in factors]
-    used = {(x.number, side): (x, side) for a, side, _ in sided for x in leaves(a, known)}
-    ordered = sorted(used, key=lambda k: (k[1], k[0]))
-    writer = _Writer()
-    entries = []
-    for i, one in enumerate(ordered):
-        for j in range(i, len(ordered)):
-            f, g = used[one], used[ordered[j]]
-            node = covariance(f, g, f[1] != g[1])
-            if not node.is_zero:
-                entries.append((i, j, writer.argument(node), BOTH if f[1] != g[1] else f[1]))
-    roots: tuple[list[int], list[int]] = ([], [])
-    for a, side, place in sided:
-        roots[place].append(writer.atom(a, side))
-    made = Integrand(tuple(ordered), tuple(entries), tuple(writer.steps), tuple(sorted(roots[ROW])),
-                     tuple(sorted(roots[COL])))
-    return made, writer.arguments
+
+    def __init__(self, covariance: Callable[[Atom, Atom, bool], Node]):
+        self.covariance = covariance
+        self._leaves: dict[int, tuple[Atom, ...]] = {}
+        self._inside: dict[int, list[Atom]] = {}
+        self._entries: dict[tuple, list[tuple[int, int, Node, int]]] = {}
+
+    def inside(self, a: Atom) -> list[Atom]:
+        """Return the random atoms that an atom is written in."""
+        if a.number not in self._inside:
+            zs = () if a.gaussian or a.value is not None else a.inside if isinstance(a.inside, tuple) else (a.inside,)
+            self._inside[a.number] = list({b.number: b for z in zs for _, e, _, atoms in z.listed() if e == 0
+                                           for b in atoms if b.value is None}.values())
+        return self._inside[a.number]
+
+    def leaves(self, a: Atom) -> tuple[Atom, ...]:
+        """Return the Gaussian atoms that an atom is a function of, in the order of their numbers."""
+        for x in self.below(a, self._leaves):
+            found = {x} if x.gaussian else {g for b in self.inside(x) for g in self._leaves[b.number]}
+            self._leaves[x.number] = tuple(sorted(found, key=lambda g: g.number))
+        return self._leaves[a.number]
+
+    def below(self, a: Atom, known: Mapping[int, Any]) -> Iterator[Atom]:
+        """Yield the atom and what it is made of, inner ones first, which the caller adds to ``known``."""
+        stack = [a]
+        while stack:
+            x = stack[-1]
+            missing = [] if x.number in known else [b for b in self.inside(x) if b.number not in known]
+            if missing:
+                stack += missing
+                continue
+            stack.pop()
+            if x.number not in known:
+                yield x
+
+    def common(self, f: Placed, g: Placed) -> Node:
+        """Return the covariance of two leaves, each at its side."""
+        (a, s), (b, t) = (f, g) if f[1] <= g[1] else (g, f)
+        return self.covariance(a, b, s != t)
+
+    def entries(self, ordered: Sequence[Placed]) -> list[tuple[int, int, Node, int]]:
+        """Return the covariances of leaves that are not zero: (i, j, node, side), i <= j."""
+        key = tuple((x.number, s) for x, s in ordered)
+        if key not in self._entries:
+            every = ((i, j, self.common(f, ordered[j]), BOTH if f[1] != ordered[j][1] else f[1])
+                     for i, f in enumerate(ordered) for j in range(i, len(ordered)))
+            self._entries[key] = [entry for entry in every if not entry[2].is_zero]
+        return self._entries[key]
+
+    def used(self, factors: Sequence[Placed]) -> list[Placed]:
+        """Return the leaves of some atoms, those at the row's input first."""
+        found = {(s, x.number): (x, s) for a, s in factors for x in self.leaves(a)}
+        return [found[k] for k in sorted(found)]
+
+    def integrand(self, factors: Sequence[Placed], pair: bool) -> tuple[Integrand, list[Node]]:
+        """Return the expectation of a product of atoms, each with its side, and the nodes that it needs.
+
+        ``pair``: whether the sides are two inputs; else they only divide the product in two.
+        """
+        sided = [(a, side if pair else ROW) for a, side in factors]
+        ordered = self.used(sided)
+        writer = _Writer(self)
+        entries = tuple((i, j, writer.argument(node), side) for i, j, node, side in self.entries(ordered))
+        roots: tuple[list[int], list[int]] = ([], [])
+        for (a, side), (_, place) in zip(sided, factors, strict=True):
+            roots[place].append(writer.atom(a, side))
+        rows, cols = (tuple(sorted(x)) for x in roots)
+        leaves = tuple((x.number, s) for x, s in ordered)
+        return Integrand(leaves, entries, tuple(writer.steps), rows, cols), writer.arguments
 
 
 class _Writer:
-    def __init__(self):
+    def __init__(self, trees: Trees):
+        self.trees = trees
         self.steps: dict[Op, int] = {}
         self.arguments: list[Node] = []
         self.places: dict[int, int] = {}
-        self.atoms: dict[tuple[int, int], int] = {}
+        self.atoms: tuple[dict[int, int], dict[int, int]] = ({}, {})
 
     def argument(self, node: Node) -> int:
         if node.number not in self.places:
@@ -107,18 +136,9 @@ class _Writer:
         return self.steps.setdefault(op, len(self.steps))
 
     def atom(self, a: Atom, side: int) -> int:
-        """Write an atom, what it depends on first (networks over many times are deep)."""
-        stack = [a]
-        while stack:
-            x = stack[-1]
-            missing = [b for b in _inside(x) if (b.number, side) not in self.atoms]
-            if missing:
-                stack += missing
-                continue
-            stack.pop()
-            if (x.number, side) not in self.atoms:
-                self.atoms[x.number, side] = self._write(x, side)
-        return self.atoms[a.number, side]
+        for x in self.trees.below(a, self.atoms[side]):
+            self.atoms[side][x.number] = self._write(x, side)
+        return self.atoms[side][a.number]
 
     def _write(self, a: Atom, side: int) -> int:
         if a.gaussian:
@@ -136,7 +156,7 @@ class _Writer:
                 for x in nodes:
                     c *= x.data if x.op == "constant" else 1.0
                 refs = [self.step("number", self.argument(x), side) for x in nodes if x.op != "constant"]
-                refs += [self.atoms[b.number, side] for b in atoms if b.value is None]
+                refs += [self.atoms[side][b.number] for b in atoms if b.value is None]
                 if c:
                     terms.append((c, tuple(sorted(refs))))
         if len(terms) == 1 and terms[0][0] == 1.0 and len(terms[0][1]) == 1:
