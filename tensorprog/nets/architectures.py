@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from fractions import Fraction
 
 from tensorprog.errors import NotCoveredError, ParseError
+from tensorprog.nets.batchnorm import batchnorm
 from tensorprog.nets.convolution import cnn
 from tensorprog.nets.layers import activate, at_least, attention, linear, norm
 from tensorprog.nets.recurrent import gru, rnn
@@ -124,7 +125,7 @@ def transformer(depth: int = 2, *, tokens: int = 2, heads: int = 1, activation="
 
 
 ARCHITECTURES: dict[str, Callable[..., Program]] = {"mlp": mlp, "resnet": resnet, "transformer": transformer,
-                                                    "cnn": cnn, "rnn": rnn, "gru": gru}
+                                                    "cnn": cnn, "rnn": rnn, "gru": gru, "batchnorm": batchnorm}
 
 
 def _normalized(p: Program, kind: str, name: str, x, *, out: str):

@@ -21,6 +21,7 @@ EVERY = {
     "transformer": {"depth": 1, "tokens": 3, "bias": True},
     "cnn": {"size": "4x3", "kernel": "3x2", "stride": 2, "pool": "1x2", "depth": 1, "bias": True, "readout": "flatten"},
     "rnn": {"depth": 2, "bias": True, "readout": "all"},
+    "batchnorm": {"affine": True, "batch": 2},
     "gru": {"depth": 2, "bias": True, "readout": "average"},
 }
 
