@@ -3,6 +3,9 @@ r"""Dual activations written out: homogeneous functions of degree one, erf, gelu
 Every formula takes a column q1, a row q2, a block c and two arrays to write ``E phi(g) phi(g')`` and
 ``E phi'(g) phi'(g')`` into (None: not wanted; the first may be c itself). At correlation 1 and -1 they are exact: no
 angle is taken of a number that is 1 up to rounding.
+
+What depends on one variance only is worked out beforehand, for whole rows and columns, and as much as can be is a
+product of matrices of rank 2 (which takes half the time of a broadcast product); the rest are few, long loops in place.
 """
 
 from __future__ import annotations
@@ -16,9 +19,41 @@ from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.atoms.registry import nonlinearity
 from tensorprog.kernels.rows import scratch
 
-#: A product of variances up to which an arcsine loses no digit: it is off by 1e-16 times its root.
-FLAT = 1e4
 Formula = Callable[..., None]
+
+
+class Closed:
+    """A formula in two parts: ``sides`` makes features of variances, ``pairs`` the results of features and covariances.
+
+    Args:
+        sides: variances (N,) to two lists of 2k numbers or arrays (N,), the features of rows and of columns.
+        pairs: writes the results; arguments (left, right, c, out, dot, far), far the variances if they are large.
+        limit: a product of variances from which on they are large: then rounding is kept small at some cost.
+    """
+
+    def __init__(self, sides: Callable[[np.ndarray], tuple[list, list]], pairs: Formula, limit: float = math.inf):
+        self.sides, self.pairs, self.limit = sides, pairs, limit
+
+    def features(self, q: np.ndarray) -> list[np.ndarray]:
+        """Return the features of rows and of columns, (N, 2k) each."""
+        out = []
+        for side in self.sides(q):
+            out.append(np.empty((len(q), len(side)), q.dtype))
+            for k, x in enumerate(side):
+                out[-1][:, k] = x
+        return out
+
+    def __call__(self, q1, q2, c, out, dot):
+        far = (q1, q2) if q1.size and q2.size and q1.max() * q2.max() >= self.limit else None
+        self.pairs(self.features(q1.ravel())[0], self.features(q2.ravel())[1], c, out, dot, far)
+
+
+def outer(left: np.ndarray, right: np.ndarray, k: int, out: np.ndarray) -> np.ndarray:
+    """Write the sum of two products of features, from the k-th on, into ``out``: of rows and columns, or one by one."""
+    if len(right) == out.shape[1]:
+        return np.matmul(left[:, k:k + 2], right[:, k:k + 2].T, out=out)
+    out[:, 0] = np.einsum("nk,nk->n", left[:, k:k + 2], right[:, k:k + 2])
+    return out
 
 
 def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -27,8 +62,13 @@ def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray |
     >>> correlation(np.array([[0.3], [0.0]]), np.array([[0.3, 0.1]]), np.array([[0.3, 0.1], [0.0, 0.0]]))[:, 0]
     array([1., 0.])
     """
-    rho = outer(inverse_root(q1), inverse_root(q2), np.empty_like(c) if out is None else out)
-    rho *= c
+    rho = np.multiply(c, inverse_root(q1), out=out)
+    rho *= inverse_root(q2)
+    return snap(rho)
+
+
+def snap(rho: np.ndarray) -> np.ndarray:
+    """Make 1 or -1 of what is that up to rounding, in place."""
     if rho.size:
         near = 1 - 4 * np.finfo(rho.dtype).eps  # two roots, two quotients and two products: 3 eps at most
         if rho.max() > near:
@@ -43,26 +83,14 @@ def inverse_root(q: np.ndarray) -> np.ndarray:
     return np.divide(1, np.sqrt(q), out=np.zeros_like(q), where=q > 0)
 
 
-def outer(u: np.ndarray, v: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Write u v (a column times a row, or two columns) into ``out``."""
-    if out.size < 4096 or len(v) > 1:
-        return np.multiply(u, v, out=out)
-    # A product of matrices takes half the time of a broadcast one; of rank 2, since for rank 1 it does not.
-    left, right = np.zeros((len(u), 2), u.dtype), np.zeros((2, v.shape[1]), v.dtype)
-    left[:, :1], right[:1] = u, v
-    return np.matmul(left, right, out=out)
-
-
-def conjugate(a: np.ndarray, b: np.ndarray, c: np.ndarray, out: np.ndarray, square: np.ndarray) -> np.ndarray:
-    """Write ``sqrt(a b - c^2)``, for a >= q1 + 1/2 and b >= q2 + 1/2 at least 1/2, into ``out``; spoil ``square``."""
-    outer(a, b, out)
+def determinant(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray, square: np.ndarray) -> np.ndarray:
+    """Write q1 q2 - c^2, never negative, into ``out`` and c^2 into ``square``."""
+    np.multiply(q1, q2, out=out)
     out -= np.multiply(c, c, out=square)
-    if out.size and not out.min() >= 0.25:  # rounding, where variances are beyond 1e15
-        np.maximum(out, 0.25, out=out)
-    return np.sqrt(out, out=out)
+    return np.maximum(out, 0, out=out)
 
 
-def corner(up: float, down: float) -> Formula:
+def corner(up: float, down: float) -> Closed:
     r"""Return the dual of ``up*max(x, 0) + down*max(-x, 0)``.
 
     With t the angle, ``E phi' phi' = (up^2 + down^2)/2 - (up + down)^2 t/(2 pi)``, and
@@ -78,49 +106,49 @@ def corner(up: float, down: float) -> Formula:
     """
     even, odd = (up * up + down * down) / 2, (up + down) ** 2 / (2 * math.pi)
 
-    def formula(q1, q2, c, out, dot):
+    def sides(q):
+        scaled, size = inverse_root(q), np.sqrt(q)
+        return [scaled, 0, odd * size, 0], [scaled, 0, size, 0]
+
+    def pairs(left, right, c, out, dot, far):
         rho, sine, slope = scratch(3, c.shape, c.dtype)
         slope = slope if dot is None else dot
-        correlation(q1, q2, c, rho)
+        outer(left, right, 0, rho)
+        rho *= c
+        # (1 - rho)(1 + rho) keeps its digits where 1 - rho^2 loses them; so the angle and its sine agree.
+        np.subtract(1, rho, out=sine)
+        sine *= np.add(rho, 1, out=slope)
+        if sine.size and np.minimum.reduce(sine.ravel()) < 8 * np.finfo(c.dtype).eps:
+            snap(rho)
+            np.multiply(np.subtract(1, rho, out=sine), np.add(rho, 1, out=slope), out=sine)
         np.arccos(rho, out=slope)
         slope *= -odd
         slope += even
         if out is not None:
-            # (1 - rho)(1 + rho) keeps its digits where 1 - rho^2 loses them; so the angle and its sine agree.
-            np.subtract(1, rho, out=sine)
-            rho += 1
-            sine *= rho
             np.sqrt(sine, out=sine)
-            sine *= outer(np.sqrt(q1) * q1.dtype.type(odd), np.sqrt(q2), rho)
+            sine *= outer(left, right, 2, rho)
             np.multiply(slope, c, out=out)
             out += sine
 
-    return formula
+    return Closed(sides, pairs)
 
 
-def erf(q1, q2, c, out, dot):
-    r"""The dual of erf: ``(2/pi) arctan(c/s)`` and ``2/(pi s)``, ``s^2 = (1/2 + q1)(1/2 + q2) - c^2``.
-
-    >>> k = np.empty((1, 1))
-    >>> erf(np.array([[0.5]]), np.array([[0.5]]), np.array([[0.5]]), k, None)
-    >>> round(float(k[0, 0]), 12)
-    0.333333333333
-
-    Source: williams1997computing, eq. (11).
-    """
+def _erf(left, right, c, out, dot, far):
     s, term = scratch(2, c.shape, c.dtype)
-    a, b = q1 + 0.5, q2 + 0.5
-    if not c.size or a.max() * b.max() < FLAT:
-        outer(1 / np.sqrt(a), 1 / np.sqrt(b), s)
+    if far is None:
+        outer(left, right, 0, s)
         np.multiply(s, c, out=term)
         if out is not None:
             np.arcsin(term, out=out)  # of c/sqrt(ab), the same angle
         if dot is not None:
             term *= term
-            np.sqrt(np.subtract(1, term, out=term), out=term)
-            np.divide(s, term, out=dot)
+            np.subtract(1, term, out=term)
+            np.divide(s, np.sqrt(term, out=term), out=dot)
     else:
-        conjugate(a, b, c, s, term)
+        determinant(far[0], far[1], c, s, term)
+        s += far[0] / 2 + 0.25
+        s += far[1] / 2
+        np.sqrt(s, out=s)
         if out is not None:
             np.arctan(np.divide(c, s, out=out), out=out)
         if dot is not None:
@@ -130,40 +158,55 @@ def erf(q1, q2, c, out, dot):
             array *= 2 / math.pi
 
 
-def gelu(q1, q2, c, out, dot):
-    r"""The dual of gelu, by two integrations by parts.
+def _erf_sides(q):
+    root = 1 / np.sqrt(q + 0.5)
+    return [root, 0], [root, 0]
 
-    With ``a = 1 + q1``, ``b = 1 + q2``, ``s^2 = ab - c^2`` and ``m = 1/4 + arctan(c/s)/(2 pi)``:
-    ``E phi phi = c (m + c/(2 pi a b s)) + (q1/a)(q2/b) s/(2 pi)`` and, its derivative with respect to c,
-    ``E phi' phi' = m + c/(2 pi s) (1/a + 1/b + 1/s^2)``. No terms cancel, however small the variances.
 
-    >>> k = np.empty((1, 1))
-    >>> gelu(np.array([[0.0]]), np.array([[1.0]]), np.array([[0.0]]), None, k)
-    >>> k[0, 0]
-    np.float64(0.25)
+#: The dual of erf: ``(2/pi) arctan(c/s)`` and ``2/(pi s)``, ``s^2 = ab - c^2``, ``a = 1/2 + q1``, ``b = 1/2 + q2``.
+#: An arcsine is as exact away from 1: it is off by 1e-16 sqrt(q). Source: williams1997computing, eq. (11).
+erf = Closed(_erf_sides, _erf, 1e4)
 
-    Source: tsuchida2021avoiding.
-    """
-    s, m, ratio, term = scratch(4, c.shape, c.dtype)
-    a, b = 1 + q1, 1 + q2
-    conjugate(a, b, c, s, m)
-    np.divide(c, s, out=ratio)
+
+def _gelu(left, right, c, out, dot, far):
+    s, m, ratio, term, inverse = scratch(5, c.shape, c.dtype)
+    if far is None:
+        outer(left, right, 0, s)
+        s -= np.multiply(c, c, out=m)
+    else:
+        determinant(far[0], far[1], c, s, m)
+        s += 1 + far[0]
+        s += far[1]
+    np.sqrt(s, out=s)
+    inverse = np.divide(1, s, out=inverse if dot is None else dot)
+    np.multiply(c, inverse, out=ratio)
     np.arctan(ratio, out=m)
     m *= 1 / (2 * math.pi)
     m += 0.25
     ratio *= 1 / (2 * math.pi)
     if dot is not None:
-        np.multiply(s, s, out=term)
-        np.divide(1, term, out=dot)
-        dot += np.add(1 / a, 1 / b, out=term)
+        dot *= dot
+        dot += outer(left, right, 2, term)
         dot *= ratio
         dot += m
     if out is not None:
-        ratio *= outer(1 / a, 1 / b, term)
+        ratio *= outer(left, right, 4, term)
         m += ratio
         np.multiply(m, c, out=out)
-        s *= outer(q1 / a * (1 / (2 * math.pi)), q2 / b, term)
+        s *= outer(left, right, 6, term)
         out += s
+
+
+def _gelu_sides(q):
+    a = 1 + q
+    return ([a, 0, 1 / a, 1, 1 / a, 0, q / a * (1 / (2 * math.pi)), 0], [a, 0, 1, 1 / a, 1 / a, 0, q / a, 0])
+
+
+#: The dual of gelu, by two integrations by parts. With ``a = 1 + q1``, ``b = 1 + q2``, ``s^2 = ab - c^2`` and
+#: ``m = 1/4 + arctan(c/s)/(2 pi)``, ``E phi phi = c (m + c/(2 pi a b s)) + (q1/a)(q2/b) s/(2 pi)`` and, its derivative
+#: by c, ``E phi' phi' = m + c/(2 pi s) (1/a + 1/b + 1/s^2)``. No terms cancel, however small the variances.
+#: Source: tsuchida2021avoiding.
+gelu = Closed(_gelu_sides, _gelu, 1e8)
 
 
 def exp(q1, q2, c, out, dot):
@@ -226,5 +269,5 @@ def find(phi: Nonlinearity) -> tuple[Formula, bool] | None:
         return line if up == 1 and up == -down else corner(up, down), True
     parent = NAMED.get(phi.name.removeprefix("d_"))
     if parent and phi.key is None and nonlinearity(phi.name.removeprefix("d_")).partial() == phi:
-        return lambda q1, q2, c, out, dot: parent(q1, q2, c, None, out), False
+        return (lambda q1, q2, c, out, dot: parent(q1, q2, c, None, out)), False
     return None

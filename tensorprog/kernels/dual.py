@@ -131,6 +131,20 @@ class Dual:
             if out is not None:
                 self._at_zero(q1, q2, out)
 
+    def features(self, q: np.ndarray) -> list[np.ndarray] | None:
+        """Return what ``tile`` needs of variances (N,), as rows and as columns, (N, k) each.
+
+        None if it cannot be used: some formulas have no such part, and variances of 0, or large ones, need care.
+        """
+        formula = self.formula
+        fit = isinstance(formula, closed.Closed) and q.size and q.min() > 0 and q.max() ** 2 < formula.limit
+        return formula.features(q) if isinstance(formula, closed.Closed) and fit else None
+
+    def tile(self, left: np.ndarray, right: np.ndarray, c, out, slope) -> None:
+        """Do what ``block`` does, from features; for at most BLOCK pairs."""
+        assert isinstance(self.formula, closed.Closed)
+        self.formula.pairs(left, right, c, out, slope, None)
+
     def _at_zero(self, q1, q2, out) -> None:
         # A Gaussian of variance 0 is 0, where a step has a value of its own, and quadrature has nothing to do.
         for own, other, kind, rest in ((q1, q2, self.phi, self.psi), (q2, q1, self.psi, self.phi)):

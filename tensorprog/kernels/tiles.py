@@ -64,14 +64,16 @@ class Schedule:
             if x.op == "dual":
                 groups.setdefault(tuple(a.number for a in x.args), []).append(x)
         beside: dict[int, Node] = {}
+        makers: dict[int, Node] = {}  # of slopes: what they are made beside
         for group in groups.values():
             by_functions = {x.data: x for x in group}
             for x in group:
-                other = by_functions.get(tuple(f.partial() for f in x.data)) if x.number not in beside else None
-                if other is not None and other is not x:
-                    beside[x.number] = other
-        partners = {x.number for x in beside.values()}
-        order = [(x, beside.get(x.number)) for x in nodes if x.number not in partners or x.number in beside]
+                other = by_functions.get(tuple(f.partial() for f in x.data))
+                taken = makers.keys() | beside.keys()
+                if other is not None and other is not x and taken.isdisjoint((x.number, other.number)):
+                    beside[x.number], makers[other.number] = other, x
+        first = {makers.get(x.number, x).number: makers.get(x.number, x) for x in nodes}  # a slope may be used before
+        order = [(x, beside.get(x.number)) for x in first.values()]
         last: dict[int, int] = {root.number: len(order)}
         for i, (x, _) in enumerate(order):
             last |= {a.number: max(i, last.get(a.number, 0)) for a in x.args if a.space == "pair"}
@@ -83,12 +85,25 @@ class Schedule:
             self.width = max(self.width, alive + 1)
             alive -= len(step.dying)
 
-    def run(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], out: np.ndarray, free: list,
+    def features(self, one: Mapping[Any, np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+        """Return what duals need of the inputs' variances beforehand, by the dual's node and the side; see ``run``."""
+        out: dict[tuple[int, int], np.ndarray] = {}
+        for step in self.steps:
+            if step.dual is not None and (step.slope is None or step.dual.both):
+                for side in (ROW, COL):
+                    found = step.dual.features(one[step.node.args[side].number])
+                    if found is not None:
+                        out[step.node.number, side] = found[side]
+            if sum(x.size for x in out.values()) > ROOM:
+                return {}
+        return out
+
+    def run(self, rows: Mapping[Any, np.ndarray], cols: Mapping[Any, np.ndarray], out: np.ndarray, free: list,
             given: Mapping[int, np.ndarray] | None = None) -> None:
         """Write one tile.
 
         Args:
-            rows, cols: what the inputs of the tile have, by the number of the node.
+            rows, cols: what the inputs of the tile have, by the number of the node; and some of the ``features``.
             out: where the result goes, (R, C).
             free: flat arrays that may be used; more are added.
             given: nodes of pairs that are known.
@@ -187,7 +202,11 @@ class _Tile:
         out = at if mine else self.take()
         slope = None if step.slope is None else self.take()
         assert step.dual is not None
-        step.dual.block(_column(self.rows[q1.number]), _row(self.cols[q2.number]), at, out, slope)
+        left, right = self.rows.get((x.number, ROW)), self.cols.get((x.number, COL))
+        if left is not None and right is not None and out.size <= BLOCK:
+            step.dual.tile(left, right, at, out, slope)
+        else:
+            step.dual.block(_column(self.rows[q1.number]), _row(self.cols[q2.number]), at, out, slope)
         if mine:
             self.made.pop(c.number, None)
         self.made[x.number] = out
@@ -302,14 +321,16 @@ def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndar
 
     Beside ``out`` this takes ``workers * schedule.width * area`` numbers (and what the formulas need of that kind).
     """
-    cols, area = one if two is None else two, max(1, min(area, ROOM // schedule.width))
+    area = max(1, min(area, ROOM // schedule.width))
+    rows = {**one, **schedule.features(one)}
+    cols = rows if two is None else {**two, **schedule.features(two)}
 
     def worker() -> Callable[[tuple[slice, slice]], None]:
         free: list = []
 
         def work(tile: tuple[slice, slice]) -> None:
             r, c = tile
-            schedule.run({k: v[r] for k, v in one.items()}, {k: v[c] for k, v in cols.items()}, out[r, c], free)
+            schedule.run({k: v[r] for k, v in rows.items()}, {k: v[c] for k, v in cols.items()}, out[r, c], free)
             if two is None:
                 if c.start == r.start:
                     square = out[r, r]
