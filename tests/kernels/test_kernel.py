@@ -315,7 +315,11 @@ def test_blocks_threads_and_symmetry(k, monkeypatch):
     seen = []
     small = k(X, progress=lambda done, total: seen.append((done, total)), workers=2)
     assert np.abs(small - whole).max() < 1e-13 * np.abs(whole).max()
-    assert seen[-1][0] == seen[-1][1] == len(tiles.cut(53, 53, True, 49)) > 30 and len(seen) > 1
+    total = len(tiles.cut(53, 53, True, 49))
+    assert seen[-1] == (total, total) and total > 30  # the calling thread tells, when it comes to it
+    seen.clear()
+    k(X, progress=lambda done, total: seen.append((done, total)), workers=1)
+    assert seen == [(i + 1, total) for i in range(total)]
     assert np.abs(k(X, Y, workers=1) - cross).max() < 1e-13 * np.abs(cross).max()
     assert np.abs(k(Y, X).T - cross).max() < 1e-13 * np.abs(cross).max()
 
