@@ -353,7 +353,7 @@ def _matmul(self: Covariances, line: MatMul):
     reach = frozenset((line.matrix,)) | (x.reach if isinstance(x, Z) else frozenset())
     atom = self.atom(key, kind="product", line=spell(line), reach=reach, value=value, inside=inside, power=power,
                      gain=matrix.variance * count(cols, x), family=(matrix, cols))
-    if random:
+    if random and wide:
         _settle(self, atom)
     terms: list = [(1.0, power, (), (atom,))]
     if random and mean is not None:

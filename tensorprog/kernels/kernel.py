@@ -9,10 +9,11 @@ from typing import Any, Literal
 import numpy as np
 
 from tensorprog.errors import NotCoveredError, ProgramError
-from tensorprog.kernels import chain
+from tensorprog.kernels import chain, grids
 from tensorprog.kernels.chain import Chain
 from tensorprog.kernels.covariance import Covariances, Number, varied
 from tensorprog.kernels.expectations import Atom, Z
+from tensorprog.kernels.grids import Grid
 from tensorprog.kernels.pairwise import Pairwise, pairwise
 from tensorprog.kernels.plan import Node, reachable, values
 from tensorprog.kernels.sampled import Sampler
@@ -126,7 +127,7 @@ class Kernel:
             raise ProgramError("inputs", (), "a kernel compares inputs, and the network has none", "add: input xi : d")
         options = {"variances": variances or {}, "multipliers": multipliers or {}, "rates": rates or {}}
         self._roots: dict[tuple[str, str], Node] = {}
-        self._schedules: dict[tuple[str, str], Schedule | Chain] = {}
+        self._schedules: dict[tuple[str, str], Schedule | Chain | Grid] = {}
         self._sampler: Sampler | Pairwise | None = None
         try:
             self._compile(Covariances(network, found, inputs=inputs, **options), samples, seed)
@@ -137,6 +138,11 @@ class Kernel:
         """Make the recursion's arrays."""
         self.covariances = covariances
         pairs = [(a, b) for i, a in enumerate(self.outputs) for b in self.outputs[i:]]
+        if len(self.inputs) > 1 == len(pairs):
+            output = _output(self.kind, self.network, covariances, self.outputs[0])
+            if grid := grids.find(output, covariances, self.kind == "ntk"):
+                self._schedules = {pairs[0]: grid}
+                return
         self._roots = {names: self._root(*names, False) for names in pairs}
         self._sampler = self._sampled(samples, seed)
         if self._sampler is None:
@@ -182,6 +188,7 @@ class Kernel:
             return self._sampler.method if isinstance(self._sampler, Pairwise) else "sampling"
         roots = [*self._roots.values(), *(x.root for x in self._schedules.values() if isinstance(x, Schedule))]
         methods = {dual(*x.data).method for x in reachable(roots) if x.op == "dual"}
+        methods |= {x.method for grid in self._schedules.values() if isinstance(grid, Grid) for x in grid.duals}
         return "quadrature" if "quadrature" in methods else "closed form"
 
     def __repr__(self) -> str:
@@ -232,7 +239,8 @@ class Kernel:
                 out[j, i] = mirrored.T
         return out
 
-    def _fill(self, schedule: Schedule | Chain, one, two, symmetric: bool, out: np.ndarray, workers, progress) -> None:
+    def _fill(self, schedule: Schedule | Chain | Grid, one, two, symmetric: bool, out: np.ndarray, workers,
+              progress) -> None:
         rows = _given(schedule, one, out.shape[0], out.dtype)
         alike = two is None and symmetric
         cols = None if alike else _given(schedule, one if two is None else two, out.shape[1], out.dtype)
@@ -271,13 +279,16 @@ class Kernel:
         if self._sampler is not None:
             whole = self._sampler.diagonals_of(one, n)[0].astype(dtype)
             return whole if len(self.outputs) > 1 else whole[0, 0]
-        found = {names: self._diagonal(names, one, n).astype(dtype) for names in self._roots}
+        found = {names: self._diagonal(names, one, n).astype(dtype) for names in self._schedules}
         if len(self.outputs) == 1:
             return found[self.outputs[0], self.outputs[0]]
         return np.array([[found[min((a, b), (b, a), key=lambda p: self.outputs.index(p[0]))] for b in self.outputs]
                          for a in self.outputs])
 
     def _diagonal(self, names: tuple[str, str], one: dict[str, np.ndarray], n: int) -> np.ndarray:
+        schedule = self._schedules[names]
+        if isinstance(schedule, Grid):
+            return schedule.diagonal(_given(schedule, one, n, np.dtype(float)), n)
         root = self._roots[names]
         return np.broadcast_to(np.asarray(values([root], one, n)[root.number], float), (n,))
 
@@ -317,7 +328,8 @@ class Kernel:
         return doubles, counts.pop(), np.dtype(np.float32 if single else np.float64)
 
 
-def _given(schedule: Schedule | Chain, data: dict[str, np.ndarray], n: int, dtype: np.dtype) -> dict[int, np.ndarray]:
+def _given(schedule: Schedule | Chain | Grid, data: Mapping[str, np.ndarray], n: int,
+           dtype: np.dtype) -> dict[int, np.ndarray]:
     found = values(schedule.inputs, data, n)
     out = {}
     for node in schedule.inputs:
