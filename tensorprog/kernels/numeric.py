@@ -226,7 +226,12 @@ def find(phi: Nonlinearity, psi: Nonlinearity) -> Formula:
         if len(f.kinks) > KINKS:
             raise NotCoveredError(f"E {f.name}(g)^2", len(f.kinks), "too many kinks for quadrature",
                                   f"at most {KINKS} of them")
-    return Interpolant(phi, psi)
+    return _nothing if {phi.parity, psi.parity} == {"even", "odd"} else Interpolant(phi, psi)
+
+
+def _nothing(q1, q2, c, out, dot) -> None:
+    """Write the expectation of an even function times an odd one."""
+    out[...] = 0
 
 
 def flat(formula: Formula) -> Formula:

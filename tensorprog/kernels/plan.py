@@ -102,6 +102,8 @@ class Graph:
 
     def dual(self, phi, psi, q1: Node, q2: Node, c: Node, *, pair: bool) -> Node:
         """Return ``E phi(g) psi(h)``, (g, h) Gaussian with variances q1 (row), q2 (column) and covariance c."""
+        if {phi.parity, psi.parity} == {"even", "odd"}:
+            return self.constant(0.0)
         key = (self._function(phi), self._function(psi))
         return self.make("pair" if pair else "one", "dual", (q1, q2, c), (phi, psi), key)
 

@@ -432,3 +432,10 @@ def test_a_first_kernel_loads_neither_sympy_nor_scipy():
             "compose(dual(f('relu')), 3).kernel(q, q, np.eye(4), ntk=True)\n"
             "sys.exit(bool({'sympy', 'scipy'} & set(sys.modules)))")
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_an_even_function_and_an_odd_one_have_nothing_in_common():
+    c = np.array([[0.3, -0.1]])
+    for phi, psi in (("square", "tanh"), ("tanh", "cos"), ("hard_tanh", "square")):
+        assert np.abs(dual(nonlinearity(phi), nonlinearity(psi)).matrix(np.ones(1), np.ones(2), c)).max() < 1e-15
+    assert np.abs(dual(nonlinearity("tanh"), nonlinearity("sin")).matrix(np.ones(1), np.ones(2), c)).min() > 0.01

@@ -487,3 +487,19 @@ def test_a_wrong_variance_is_refuted():
     scale = float(np.sqrt(np.prod(k.diagonal(arrays(data)))))
     with pytest.raises(AssertionError):
         assert_within(tangents, k(arrays(data))[0, 1], 0.02 * scale)
+
+
+def test_a_slope_that_is_used_before_its_function():
+    """silu written as a product: its kernel needs E s'' s before E s s, and E s' s' beside the latter."""
+    def network(activation):
+        p = tp.Program(loss="squared")
+        n, d = p.dim("n"), p.dim("d", 3)
+        g = p.let("g", p.param("U", n, d, role="input") @ p.data("xi", d))
+        x = p.let("x", activation(g))
+        p.output(p.let("f", p.param("V", p.dim("o", 1), n, role="readout") @ x))
+        return p.freeze()
+
+    X = RNG.standard_normal((4, 3))
+    for kind in (nngp, ntk):
+        whole, product = kind(network(tp.silu)), kind(network(lambda g: tp.sigmoid(g) * g))
+        assert np.abs(whole(X) - product(X)).max() < 1e-7 * np.abs(whole(X)).max()
