@@ -23,11 +23,11 @@ import numpy as np
 
 from tensorprog.kernels.dual import Dual, dual
 from tensorprog.kernels.expectations import Atom, Z
-from tensorprog.kernels.plan import Node
+from tensorprog.kernels.plan import COL, ROW, Node
+from tensorprog.kernels.rows import BLOCK
 from tensorprog.kernels.tangent import Tangents, count
+from tensorprog.kernels.tiles import ROOM, spans
 
-#: Numbers that a diagonal is computed in at once.
-ROOM = 1 << 22
 #: The columns of every row's pairs, ascending.
 Pairs = dict[int, np.ndarray]
 #: Of a row below, columns that are added to columns of a row: (row below, to, from, coefficient); to a number: summed.
@@ -94,7 +94,20 @@ class Grid:
                     alive -= each * sum(len(mix.below[u]) for u in mix.dying[row]) if i or mix is layer.pool else 0
         return most
 
-    def run(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], out: np.ndarray, free: list) -> None:
+    def features(self, one: Mapping[Any, np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
+        """Return what duals need of the inputs' variances beforehand, by the variance's node and the side."""
+        out: dict[tuple[int, int], np.ndarray] = {}
+        for layer in self.layers:
+            known = [layer.dual.features(one[q.number]) for q in layer.variances] if layer.dual is not None and (
+                layer.dual.both or not self.tangent) else []
+            if all(x is not None for x in known):
+                out |= {(q.number, side): x[side] for q, x in zip(layer.variances, known, strict=False) if x
+                        for side in (ROW, COL)}
+            if sum(x.size for x in out.values()) > ROOM:
+                return {}
+        return out
+
+    def run(self, rows: Mapping[Any, np.ndarray], cols: Mapping[Any, np.ndarray], out: np.ndarray, free: list) -> None:
         """Write one tile; see ``Schedule.run``."""
         out[...] = _Tile(self, rows, cols, (len(out), out.shape[1]), out.dtype, free, False).result()[:, 0]
 
@@ -115,13 +128,13 @@ class _Tile:
     """
 
     grid: Grid
-    rows: Mapping[int, np.ndarray]
-    cols: Mapping[int, np.ndarray]
+    rows: Mapping[Any, np.ndarray]
+    cols: Mapping[Any, np.ndarray]
     shape: tuple[int, int]
     dtype: np.dtype
     free: list
     alone: bool
-    stacked: dict[tuple[int, ...], np.ndarray] = field(default_factory=dict)
+    stacked: dict[tuple, np.ndarray] = field(default_factory=dict)
 
     def take(self, js: Sequence | np.ndarray) -> np.ndarray:
         r, c = self.shape
@@ -202,7 +215,7 @@ class _Tile:
 
     def gram(self, u: int, js: np.ndarray) -> np.ndarray:
         out = self.take(js)
-        x, y = self.rows[self.grid.data[u].number], self.stack([self.grid.data[j] for j in js])
+        x, y = self.rows[self.grid.data[u].number], self.stack([self.grid.data[j].number for j in js])
         if self.alone:
             np.einsum("nd,mnd->nm", x, y, out=out[:, :, 0])
         else:
@@ -211,21 +224,41 @@ class _Tile:
 
     def dual(self, layer: Layer, i: int, js: np.ndarray, K: np.ndarray, slope: np.ndarray | None) -> None:
         assert layer.dual is not None
-        q1, q2 = self.rows[layer.variances[i].number][:, None], self.stack([layer.variances[j] for j in js])
-        flat = K.reshape(len(K), -1), None if slope is None else slope.reshape(len(K), -1)
+        own, others = layer.variances[i].number, [layer.variances[j].number for j in js]
+        q1, q2 = self.rows[own][:, None], self.stack(others)
+        for k in np.flatnonzero(js == i):
+            if self.alone:
+                K[:, k, 0] = q1[:, 0]
+            else:
+                _snap(K[:, k], q1, q2[k])
         if self.alone:
-            for k in np.flatnonzero(js == i):
-                K[:, k, 0] = q1[:, 0]  # to the last digit, which an arccosine at correlation 1 magnifies
-            q1, q2 = np.repeat(q1, len(js), axis=0), q2.T.reshape(-1, 1)
-            flat = K.reshape(-1, 1), None if slope is None else slope.reshape(-1, 1)
-        layer.dual.block(q1, q2.reshape(1, -1) if not self.alone else q2, flat[0], *flat)
+            flat = [None if x is None else x.reshape(-1, 1) for x in (K, slope)]
+            layer.dual.block(np.repeat(q1, len(js), axis=0), q2.T.reshape(-1, 1), flat[0], *flat)
+            return
+        flat = [None if x is None else x.reshape(len(K), -1) for x in (K, slope)]
+        if (own, ROW) not in self.rows or (own, COL) not in self.cols:
+            layer.dual.block(q1, q2.reshape(1, -1), flat[0], *flat)
+            return
+        left, right = self.rows[own, ROW], self.stack([(k, COL) for k in others])
+        right = right.reshape(-1, right.shape[-1])
+        for part in spans(len(right), max(1, BLOCK // len(K))):
+            c, slopes = (None if x is None else x[:, part] for x in flat)
+            layer.dual.tile(left, right[part], c, c, slopes)
 
-    def stack(self, nodes: Sequence[Node]) -> np.ndarray:
-        """Return what the columns have, for one node after the other: (nodes, C) or (nodes, C, d)."""
-        key = tuple(x.number for x in nodes)
-        if key not in self.stacked:
-            self.stacked[key] = np.stack([self.cols[k] for k in key])
-        return self.stacked[key]
+    def stack(self, keys: Sequence) -> np.ndarray:
+        """Return what the columns have, for one key after the other: (keys, C) or (keys, C, d)."""
+        found = tuple(keys)
+        if found not in self.stacked:
+            self.stacked[found] = np.stack([self.cols[k] for k in found])
+        return self.stacked[found]
+
+
+def _snap(c: np.ndarray, q1: np.ndarray, q2: np.ndarray) -> None:
+    """Make of covariances of equal inputs, sums in another order than their variances, what correlation 1 has."""
+    size = np.sqrt(q1 * q2)
+    near = np.abs(c) > (1 - 64 * np.finfo(c.dtype).eps) * size
+    if near.any():
+        np.copysign(size, c, out=c, where=near)
 
 
 # ------------------------------------------------------------------------------------------------ finding layers
