@@ -26,10 +26,6 @@ class Chain:
         self.composition, self.tangent = composition, tangent
         self.inputs = [data, variance]
 
-    def features(self, one: Any) -> dict:
-        """Return nothing: the inputs' variances are all that is needed of them."""
-        return {}
-
     def run(self, rows: dict[int, np.ndarray], cols: dict[int, np.ndarray], out: np.ndarray, free: list) -> None:
         """Write one tile."""
         c = rows[self.data.number] @ cols[self.data.number].T

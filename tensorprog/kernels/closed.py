@@ -86,7 +86,7 @@ def inverse_root(q: np.ndarray) -> np.ndarray:
 def determinant(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray, square: np.ndarray) -> np.ndarray:
     """Write q1 q2 - c^2, never negative, into ``out`` and c^2 into ``square``."""
     np.multiply(q1, q2, out=out)
-    out -= np.multiply(c, c, out=square)
+    out -= np.square(c, out=square)
     return np.maximum(out, 0, out=out)
 
 
@@ -141,7 +141,7 @@ def _erf(left, right, c, out, dot, far):
         if out is not None:
             np.arcsin(term, out=out)  # of c/sqrt(ab), the same angle
         if dot is not None:
-            term *= term
+            np.square(term, out=term)
             np.subtract(1, term, out=term)
             np.divide(s, np.sqrt(term, out=term), out=dot)
     else:
@@ -169,23 +169,24 @@ erf = Closed(_erf_sides, _erf, 1e4)
 
 
 def _gelu(left, right, c, out, dot, far):
-    s, m, ratio, term, inverse = scratch(5, c.shape, c.dtype)
+    s, m, ratio, term = scratch(4, c.shape, c.dtype)
     if far is None:
         outer(left, right, 0, s)
-        s -= np.multiply(c, c, out=m)
+        s -= np.square(c, out=m)
     else:
         determinant(far[0], far[1], c, s, m)
         s += 1 + far[0]
         s += far[1]
     np.sqrt(s, out=s)
-    inverse = np.divide(1, s, out=inverse if dot is None else dot)
-    np.multiply(c, inverse, out=ratio)
+    np.divide(1, s, out=ratio)
+    if dot is not None:
+        np.square(ratio, out=dot)
+    ratio *= c
     np.arctan(ratio, out=m)
     m *= 1 / (2 * math.pi)
     m += 0.25
     ratio *= 1 / (2 * math.pi)
     if dot is not None:
-        dot *= dot
         dot += outer(left, right, 2, term)
         dot *= ratio
         dot += m

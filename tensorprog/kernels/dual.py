@@ -11,7 +11,7 @@ from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.kernels import closed
 from tensorprog.kernels.compose import Homogeneous
-from tensorprog.kernels.rows import BLOCK, blocks, share, tiles
+from tensorprog.kernels.rows import LONG, blocks, share, tiles
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Dual:
         """
         q1, q2, c = _arrays(q1, q2, c)
         out = np.empty_like(c) if out is None else out
-        share(lambda rows: self.block(q1[rows, None], q2[None], c[rows], out[rows], None), *c.shape)
+        share(lambda rows: self.block(q1[rows, None], q2[None], c[rows], out[rows], None), *c.shape, slow=self._slow)
         return out
 
     def with_slope(self, q1, q2, c, out=None, slope=None) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +68,8 @@ class Dual:
         q1, q2, c = _arrays(q1, q2, c)
         out = np.empty_like(c) if out is None else out
         slope = np.empty_like(c) if slope is None else slope
-        share(lambda rows: self.block(q1[rows, None], q2[None], c[rows], out[rows], slope[rows]), *c.shape)
+        share(lambda rows: self.block(q1[rows, None], q2[None], c[rows], out[rows], slope[rows]),
+              *c.shape, slow=self._slow)
         return out, slope
 
     def diagonal(self, q) -> np.ndarray:
@@ -86,6 +87,10 @@ class Dual:
         """The dual of the derivatives; None if one of them is identically zero."""
         first, second = self.phi.partial(), self.psi.partial()
         return None if first is None or second is None else dual(first, second)
+
+    @property
+    def _slow(self) -> bool:
+        return not isinstance(self.formula, closed.Closed)
 
     @property
     def pair(self) -> tuple[Dual, Dual | None]:
@@ -112,8 +117,8 @@ class Dual:
         What the public methods do for each block of rows: a network's layers can be run on one block after the other.
         ``out`` may be c, ``slope`` may not.
         """
-        if c.size > BLOCK:
-            for rows, columns in tiles(*c.shape):
+        if c.size > LONG:
+            for rows, columns in tiles(c.shape[0], c.shape[1], LONG):
                 self.block(*(_cut(x, rows, columns) for x in (q1, q2, c, out, slope)))
             return
         with np.errstate(under="ignore"):
@@ -141,7 +146,7 @@ class Dual:
         return formula.features(q) if isinstance(formula, closed.Closed) and fit else None
 
     def tile(self, left: np.ndarray, right: np.ndarray, c, out, slope) -> None:
-        """Do what ``block`` does, from features; for at most BLOCK pairs."""
+        """Do what ``block`` does, from features; for at most LONG pairs."""
         assert isinstance(self.formula, closed.Closed)
         self.formula.pairs(left, right, c, out, slope, None)
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-#: Entries of a block: few enough for a core's cache, and enough that a loop over them is long beside the interpreter's
-#: work between two loops, which threads queue for.
+#: Entries of a block: a dozen arrays of doubles fit in a core's cache.
 BLOCK = 40_000
+#: Entries of a block if several threads work: loops must be long beside the interpreter's work between two of them, for
+#: which threads queue (waking one up takes as long as a loop over a short block).
+LONG = 200_000
 #: Arrays a formula may work in.
 SCRATCH = 6
 #: Matrices up to this many entries are not worth a thread.
@@ -35,10 +37,10 @@ def scratch(count: int, shape: tuple[int, ...], dtype) -> list[np.ndarray]:
     ((3, 4), dtype('float32'), False, True)
     """
     size = math.prod(shape)
-    if size > BLOCK or count > SCRATCH:
+    if size > LONG or count > SCRATCH:
         return [np.empty(shape, dtype) for _ in range(count)]
     if not hasattr(_INSIDE, "scratch"):
-        _INSIDE.scratch = np.empty((SCRATCH, BLOCK))
+        _INSIDE.scratch = np.empty((SCRATCH, LONG))
     return [row.view(dtype)[:size].reshape(shape) for row in _INSIDE.scratch[:count]]
 
 
@@ -73,6 +75,19 @@ def tiles(n1: int, n2: int, size: int = BLOCK) -> Iterator[tuple[slice, slice]]:
     for rows in blocks(n1, n2, size):
         for start in range(0, n2, size):
             yield rows, slice(start, min(start + size, n2))
+
+
+def portions(total: int, workers: int | None = None, slow: bool = False) -> tuple[int, int]:
+    """Return how many threads are worth it for so many entries, and how many entries each takes at a time.
+
+    >>> portions(1000), portions(10**7, 2), portions(10**6, 2, slow=True)
+    ((1, 40000), (2, 200000), (2, 40000))
+    """
+    count = cores() if workers is None else workers
+    size = min(LONG, total // (2 * count))
+    if slow and total > SMALL:
+        return count, BLOCK
+    return (count, max(size, BLOCK)) if count > 1 and (size > LONG // 3 or workers is not None) else (1, BLOCK)
 
 
 def on_cores(worker: Callable[[], Callable[[Any], object]], jobs: Sequence, workers: int | None = None,
@@ -127,10 +142,11 @@ def on_cores(worker: Callable[[], Callable[[Any], object]], jobs: Sequence, work
     tell()
 
 
-def share(work: Callable[[slice], object], n1: int, n2: int, size: int = BLOCK) -> None:
+def share(work: Callable[[slice], object], n1: int, n2: int, slow: bool = False) -> None:
     """Call ``work(rows)`` for every block of rows of an (n1, n2) matrix, on all cores if it is large.
 
-    A call inside of ``work`` runs in the thread it is made in. The first exception is raised here.
+    A call inside of ``work`` runs in the thread it is made in. The first exception is raised here. Where an entry takes
+    much time (``slow``), small matrices are shared out, too.
 
     >>> import numpy as np
     >>> x = np.arange(6.0).reshape(3, 2)
@@ -138,4 +154,5 @@ def share(work: Callable[[slice], object], n1: int, n2: int, size: int = BLOCK) 
     >>> x[2, 0]
     np.float64(2.0)
     """
-    on_cores(lambda: work, list(blocks(n1, n2, size)), 1 if n1 * n2 <= SMALL else None)
+    count, size = portions(n1 * n2, None, slow)
+    on_cores(lambda: work, list(blocks(n1, n2, size)), count)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tensorprog.kernels.closed import Closed
 from tensorprog.kernels.dual import Dual, dual
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable
-from tensorprog.kernels.rows import BLOCK, on_cores
+from tensorprog.kernels.rows import BLOCK, LONG, on_cores, portions
 
 #: Side of a square tile.
 SIDE = 160
@@ -203,7 +204,7 @@ class _Tile:
         slope = None if step.slope is None else self.take()
         assert step.dual is not None
         left, right = self.rows.get((x.number, ROW)), self.cols.get((x.number, COL))
-        if left is not None and right is not None and out.size <= BLOCK:
+        if left is not None and right is not None and out.size <= LONG:
             step.dual.tile(left, right, at, out, slope)
         else:
             step.dual.block(_column(self.rows[q1.number]), _row(self.cols[q2.number]), at, out, slope)
@@ -316,14 +317,19 @@ def cut(n1: int, n2: int, symmetric: bool, area: int = BLOCK) -> list[tuple[slic
 
 
 def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndarray] | None, out: np.ndarray, *,
-         area: int = BLOCK, workers: int | None = None, progress: Callable[[int, int], object] | None = None) -> None:
+         area: int | None = None, workers: int | None = None,
+         progress: Callable[[int, int], object] | None = None) -> None:
     """Write a whole matrix; without ``two`` it is symmetric and only one of K[i, j], K[j, i] is computed.
 
-    Beside ``out`` this takes ``workers * schedule.width * area`` numbers (and what the formulas need of that kind).
+    Beside ``out`` this takes ``workers * schedule.width * area`` numbers (and what the formulas need of that kind);
+    ``area`` is chosen unless given.
     """
-    area = max(1, min(area, ROOM // schedule.width))
-    rows = {**one, **schedule.features(one)}
-    cols = rows if two is None else {**two, **schedule.features(two)}
+    whole = isinstance(schedule, Schedule)
+    slow = whole and any(x.dual is not None and not isinstance(x.dual.formula, Closed) for x in schedule.steps)
+    count, most = portions(out.size // (1 if two is not None else 2), workers, slow)
+    area = max(1, min(area or most, ROOM // schedule.width))
+    rows = {**one, **schedule.features(one)} if whole else one
+    cols = rows if two is None else {**two, **schedule.features(two)} if whole else two
 
     def worker() -> Callable[[tuple[slice, slice]], None]:
         free: list = []
@@ -340,4 +346,4 @@ def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndar
 
         return work
 
-    on_cores(worker, cut(len(out), out.shape[1], two is None, area), workers, progress)
+    on_cores(worker, cut(len(out), out.shape[1], two is None, area), count, progress)
