@@ -225,25 +225,26 @@ class Kernel:
             found, _ = self._sampler.estimate(one, None if X2 is None else two, n1, n2, workers=workers,
                                               progress=progress)
             out[...] = found if count > 1 else found[0, 0]
+        known: dict[int, np.ndarray] = {}  # of single inputs, which several outputs and the diagonal ask for
+        others = known if X2 is None else {}
         for (a, b), schedule in self._schedules.items():
             i, j = self.outputs.index(a), self.outputs.index(b)
             part = out if count == 1 else out[i, j]
-            self._fill(schedule, one, None if X2 is None else two, a == b, part, workers, progress)
+            self._fill(schedule, (one, known), (two, others), X2 is None and a == b, part, workers, progress)
             if X2 is None:
-                np.fill_diagonal(part, self._diagonal((a, b), one, n1))  # exact where a correlation is 1
+                np.fill_diagonal(part, self._diagonal((a, b), one, n1, known))  # exact where a correlation is 1
             if a != b and X2 is None:
                 out[j, i] = part.T
             elif a != b:
                 mirrored = np.empty((n2, n1), out.dtype)
-                self._fill(schedule, two, one, False, mirrored, workers, None)
+                self._fill(schedule, (two, others), (one, known), False, mirrored, workers, None)
                 out[j, i] = mirrored.T
         return out
 
     def _fill(self, schedule: Schedule | Chain | Grid, one, two, symmetric: bool, out: np.ndarray, workers,
               progress) -> None:
-        rows = _given(schedule, one, out.shape[0], out.dtype)
-        alike = two is None and symmetric
-        cols = None if alike else _given(schedule, one if two is None else two, out.shape[1], out.dtype)
+        rows = _given(schedule, one[0], one[1], out.shape[0], out.dtype)
+        cols = None if symmetric else _given(schedule, two[0], two[1], out.shape[1], out.dtype)
         fill(schedule, rows, cols, out, workers=workers, progress=progress)
 
     def estimate(self, X1: Any, X2: Any = None, *, workers: int | None = None,
@@ -279,18 +280,20 @@ class Kernel:
         if self._sampler is not None:
             whole = self._sampler.diagonals_of(one, n)[0].astype(dtype)
             return whole if len(self.outputs) > 1 else whole[0, 0]
-        found = {names: self._diagonal(names, one, n).astype(dtype) for names in self._schedules}
+        known: dict[int, np.ndarray] = {}
+        found = {names: self._diagonal(names, one, n, known).astype(dtype) for names in self._schedules}
         if len(self.outputs) == 1:
             return found[self.outputs[0], self.outputs[0]]
         return np.array([[found[min((a, b), (b, a), key=lambda p: self.outputs.index(p[0]))] for b in self.outputs]
                          for a in self.outputs])
 
-    def _diagonal(self, names: tuple[str, str], one: dict[str, np.ndarray], n: int) -> np.ndarray:
+    def _diagonal(self, names: tuple[str, str], one: dict[str, np.ndarray], n: int,
+                  known: dict[int, np.ndarray]) -> np.ndarray:
         schedule = self._schedules[names]
         if isinstance(schedule, Grid):
-            return schedule.diagonal(_given(schedule, one, n, np.dtype(float)), n)
+            return schedule.diagonal(_given(schedule, one, known, n, np.dtype(float)), n)
         root = self._roots[names]
-        return np.broadcast_to(np.asarray(values([root], one, n)[root.number], float), (n,))
+        return np.broadcast_to(np.asarray(values([root], one, n, fixed=known)[root.number], float), (n,))
 
     # --------------------------------------------------------------------------------------------- reading
 
@@ -328,9 +331,10 @@ class Kernel:
         return doubles, counts.pop(), np.dtype(np.float32 if single else np.float64)
 
 
-def _given(schedule: Schedule | Chain | Grid, data: Mapping[str, np.ndarray], n: int,
+def _given(schedule: Schedule | Chain | Grid, data: dict[str, np.ndarray], known: dict[int, np.ndarray], n: int,
            dtype: np.dtype) -> dict[int, np.ndarray]:
-    found = values(schedule.inputs, data, n)
+    """Return what a schedule needs of every input, and add it to what is known."""
+    known |= (found := values(schedule.inputs, data, n, fixed=known))
     out = {}
     for node in schedule.inputs:
         x = np.asarray(found[node.number], dtype)
