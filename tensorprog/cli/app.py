@@ -82,7 +82,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and no
 
 #: Options that may be repeated; none given is an empty sequence.
 REPEATED = {"settings", "regime", "freeze", "explain", "names", "ratios", "outputs", "variances",
-            "multipliers", "rates"}
+            "multipliers", "rates", "given_inputs", "exponents"}
 
 app = typer.Typer(
     name="tensorprog",
@@ -233,9 +233,25 @@ def kernel(
         typer.Option("--output", metavar="VAR", show_default=False,
                      help="A variable instead of the outputs; may be repeated."),
     ] = None,
+    given_inputs: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="NAME", show_default=False,
+                     help="A data input that differs between inputs, in the order of --inputs; may be repeated."),
+    ] = None,
+    exponents: Annotated[
+        list[str] | None,
+        typer.Option("--exponent", metavar="NAME=NUMBER", show_default=False,
+                     help="A declared exponent, such as alpha=1 for 1/d attention; may be repeated."),
+    ] = None,
     variances: Annotated[list[str] | None, _numbers("--variance", "Variance, before its power of n,")] = None,
     multipliers: Annotated[list[str] | None, _numbers("--multiplier", "m in W = m n^-a w")] = None,
     rates: Annotated[list[str] | None, _numbers("--rate", "Factor of the learning rate")] = None,
+    samples: Annotated[int, typer.Option("--samples", metavar="N", min=2, help="If sampled: a power of 2.")] = 1024,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the samples.")] = 0,
+    error: Annotated[
+        str | None,
+        typer.Option("--error", metavar="E.npy", show_default=False, help="Where to write standard errors."),
+    ] = None,
     optimizer: Optimizer = "sgd",
     parametrization: Parametrization = None,
     abc: Abc = None,
