@@ -10,7 +10,7 @@ Source: yang2019wide (the recursion for any architecture), yang2020tp2 (tangent 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,9 +19,10 @@ from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.scale import Scale
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.rules import Rules
+from tensorprog.kernels.dots import Dotted
 from tensorprog.kernels.expectations import ZERO, Atom, Z
 from tensorprog.kernels.plan import Graph, Node
-from tensorprog.kernels.tangent import Tangents, count
+from tensorprog.kernels.tangent import count
 from tensorprog.program.dims import Dim
 from tensorprog.program.instructions import (
     Constant,
@@ -81,11 +82,7 @@ Options = Mapping[str, float]
 ROLES = frozenset(("*", "input", "hidden", "readout", "bias", "gain"))
 
 
-class Tied(NotCoveredError):
-    """Covariances alone do not tell the limit: the limit engine may."""
-
-
-class Covariances(Tangents):
+class Covariances(Dotted):
     """The reading of a network.
 
     Args:
@@ -110,7 +107,7 @@ class Covariances(Tangents):
         self.inputs = varied(network, inputs)
         self._check_options()
         self.env: dict[str, Any] = {}
-        self.ways: dict[str, bool] = {}
+        self.uses = {}
         self.atoms: dict[tuple, Atom] = {}
         self.checked = False
         for line in network.lines:
@@ -327,9 +324,6 @@ def _matrix(self: Covariances, line: Any, t: MatrixType) -> Matrix:
 @covariance(MatMul)
 def _matmul(self: Covariances, line: MatMul):
     matrix, x = self.env[line.matrix], self.env[line.vector]
-    if self.ways.setdefault(line.matrix, line.transposed) != line.transposed:
-        raise Tied(spell(line), line.matrix, f"{line.matrix} and its transpose are both used: covariances alone do not "
-                   "tell the limit", "take program.limit, or independent matrices")
     rows, cols = (matrix.cols, matrix.rows) if line.transposed else (matrix.rows, matrix.cols)
     wide = not rows.is_fixed
     if isinstance(x, Z) and not x.wide:
@@ -350,12 +344,27 @@ def _matmul(self: Covariances, line: MatMul):
     power = size + (e if random else matrix.mean_power if mean is not None else matrix.rate_power / 2 + e)
     value = None if random else self.graph.constant(0.0) if mean is None else mean
     key = ("product", line.matrix, line.transposed, inside.key if isinstance(inside, Z) else inside.number)
-    reach = frozenset((line.matrix,)) | (x.reach if isinstance(x, Z) else frozenset())
+    if line.transposed:  # products with W and with its transpose are families of their own
+        matrix = replace(matrix, name=f"{line.matrix}.T")
+    reach = frozenset((matrix.name,)) | (x.reach if isinstance(x, Z) else frozenset())
+    gain = matrix.variance * count(cols, x)
     atom = self.atom(key, kind="product", line=spell(line), reach=reach, value=value, inside=inside, power=power,
-                     gain=matrix.variance * count(cols, x), family=(matrix, cols))
+                     gain=gain, family=(matrix, cols))
     if random and wide:
         _settle(self, atom)
     terms: list = [(1.0, power, (), (atom,))]
+    uses = self.uses.setdefault((line.matrix, line.transposed), [])
+    if atom not in uses:
+        uses.append(atom)
+    data: list = []
+    for u, e, node in self.dots(x, self.uses.get((line.matrix, not line.transposed), ())):
+        e += 2 * matrix.power + cols.growth - u.power
+        if isinstance(u.inside, Node):
+            data.append((e, gain, [node, u.inside]))
+        else:
+            terms += [(c * gain, e + g, (node, *fs), atoms) for c, g, fs, atoms in u.inside.listed()]
+    if data:  # along a fixed axis, where it is larger than what is random
+        return Fixed(data[0][0], self.graph.spread([(c, parts) for _, c, parts in data]))
     if random and mean is not None:
         terms.append((1.0, size + matrix.mean_power, (mean,), ()))
     return self.named(line, Z.of(terms, wide))

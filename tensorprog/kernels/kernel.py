@@ -12,6 +12,7 @@ from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.kernels import chain, grids
 from tensorprog.kernels.chain import Chain
 from tensorprog.kernels.covariance import Covariances, Number, varied
+from tensorprog.kernels.dots import Tied
 from tensorprog.kernels.expectations import Atom, Z
 from tensorprog.kernels.grids import Grid
 from tensorprog.kernels.pairwise import Pairwise, pairwise
@@ -137,6 +138,9 @@ class Kernel:
     def _compile(self, covariances: Covariances, samples: int, seed: int) -> None:
         """Make the recursion's arrays."""
         self.covariances = covariances
+        if self.kind == "ntk" and covariances.tied is not None:
+            raise Tied(f"matrix {covariances.tied}", covariances.tied, "it and its transpose are both used, so that "
+                       "gradients depend on the forward pass", "use independent matrices")
         pairs = [(a, b) for i, a in enumerate(self.outputs) for b in self.outputs[i:]]
         if len(self.inputs) > 1 == len(pairs):
             output = _output(self.kind, self.network, covariances, self.outputs[0])

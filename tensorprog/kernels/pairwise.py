@@ -25,7 +25,7 @@ from tensorprog.gauss.chain import integrals
 from tensorprog.interp.backward import Backward
 from tensorprog.interp.emit import NOUGHT, Emitter
 from tensorprog.interp.limit import Limits
-from tensorprog.kernels.covariance import Tied
+from tensorprog.kernels.dots import Tied
 from tensorprog.program.instructions import (
     Constant,
     Data,
