@@ -160,10 +160,10 @@ class Kernel:
             if not isinstance(x, int) or x < low or name == "samples" and x & (x - 1):
                 raise ProgramError(name, x, f"not a whole number of at least {low}" + " that is a power of 2"
                                    * (name == "samples"), "samples=1024, seed=0")
-        table = [[self._root(a, b, True) for b in self.outputs] for a in self.outputs]
         diagonals = [[self._roots[(a, b) if (a, b) in self._roots else (b, a)] for b in self.outputs]
                      for a in self.outputs]
-        return Sampler(table, diagonals, samples, seed)
+        return Sampler(lambda: [[self._root(a, b, True) for b in self.outputs] for a in self.outputs], diagonals,
+                       samples, seed)
 
     def _schedule(self, a: str, b: str) -> Schedule | Chain:
         found = chain.find(self.covariances.env[a], self.covariances.graph, self.kind == "ntk") if a == b else None

@@ -97,8 +97,7 @@ class Mixed(Expectations):
         if split is not None:
             return [*out, (self.graph.total(((c, (*heads, *self.mean(fs, pair))) for c, heads, fs in split), pair=both)
                            if both or not pair else self._aside(split), place)]
-        made, args = self.trees.integrand(group, both)
-        return [*out, (self.graph.expectation(made, args, pair=both), place)]
+        return [*out, (self.graph.expectation(*self.trees.integrand(group, both), pair=both), place)]
 
     def _aside(self, split: Sequence[Term]) -> Node:
         """Return a sum of expectations at the column's input alone, which is one at any input."""

@@ -120,9 +120,11 @@ class Graph:
             return self.constant(0.0)
         return self.make("one", "average", (q,), phi)
 
-    def expectation(self, integrand: Any, args: Sequence[Node], *, pair: bool) -> Node:
-        """Return the expectation of an expression that is sampled (``trees``)."""
-        return self.make("pair" if pair else "one", "expect", args, integrand)
+    def expectation(self, integrand: Any, law: Any, common: Sequence[Node], numbers: Sequence[Node], *,
+                    pair: bool) -> Node:
+        """Return the expectation of an expression that is sampled (``trees``): of what law, with what covariances."""
+        space = "pair" if pair else "one"
+        return self.make(space, "expect", (self.make(space, "law", common, law), *numbers), integrand)
 
     # ------------------------------------------------------------------------------------------------ sums
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from tensorprog.kernels.dual import dual
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable, values
 from tensorprog.kernels.rows import cores
 from tensorprog.kernels.tiles import spans
-from tensorprog.kernels.trees import Integrand, Op
+from tensorprog.kernels.trees import Integrand, Law, Op
 
 #: Independent scrambles; side of a tile of pairs; numbers of all samples of a few pairs that are kept at once.
 SCRAMBLES, SIDE, ROOM = 8, 12, 1 << 18
@@ -72,12 +72,12 @@ class Bundle:
     """Expectations of one layer over the same Gaussians (or over some of them), sampled together."""
 
     def __init__(self, node: Node):
-        made: Integrand = node.data
-        self.leaves = made.leaves
-        self.where = {leaf: i for i, leaf in enumerate(made.leaves)}
-        self.split = sum(side == ROW for _, side in made.leaves)
-        self.entries = [(i, j, node.args[k], side) for i, j, k, side in made.entries]
-        self.args = node.args
+        law: Law = node.args[0].data
+        self.leaves = law.leaves
+        self.where = {leaf: i for i, leaf in enumerate(law.leaves)}
+        self.split = sum(side == ROW for _, side in law.leaves)
+        self.entries = [(i, j, node.args[0].args[k], side) for i, j, k, side in law.entries]
+        self.args = set(node.args[0].args)
         self.steps: dict[Op, int] = {}
         self.products: tuple[dict[tuple[int, ...], int], ...] = ({}, {})
         self.results: list[tuple[int, int, int]] = []
@@ -86,10 +86,11 @@ class Bundle:
     def add(self, node: Node) -> None:
         """Take another expectation in."""
         made: Integrand = node.data
+        self.args |= set(node.args[1:])
         at: list[int] = []
         for op in made.steps:
             if op[0] == "number":
-                op = ("number", node.args[op[1]].number, op[2])
+                op = ("number", node.args[op[1] + 1].number, op[2])
             elif op[0] == "fn":
                 op = ("fn", op[1], tuple(at[i] for i in op[2]))
             elif op[0] == "sum":
@@ -123,7 +124,7 @@ class Bundle:
             elif op[0] == "number":
                 made[i] = numbers[op[1]][:, None]
             elif op[0] == "fn":
-                made[i] = np.asarray(op[1].evaluate({}, {}, *np.broadcast_arrays(*(made[k] for k in op[2]))), float)
+                made[i] = np.asarray(op[1].fn.evaluate({}, {}, *np.broadcast_arrays(*(made[k] for k in op[2]))), float)
             else:
                 made[i] = _sum(op[1], made)
         shape = (len(gaussians), gaussians.shape[2])
@@ -190,17 +191,18 @@ def bundled(nodes: Iterable[Node]) -> list[Bundle | Node]:
 
     A layer's expectations need only those of the layers below; one whose Gaussians are among another's joins it.
     """
-    nodes = list(nodes)
-    level: dict[int, int] = {}
+    nodes, level = list(nodes), {}
     for x in nodes:
         level[x.number] = max((level[a.number] for a in x.args), default=0) + (x.op == "expect")
     out: list[tuple[tuple, Bundle | Node]] = []
     made: list[tuple[tuple, frozenset, Bundle]] = []
-    for x in sorted(nodes, key=lambda x: -len(x.data.leaves) if x.op == "expect" else 0):
+    for x in sorted(nodes, key=lambda x: -len(x.args[0].data.leaves) if x.op == "expect" else 0):
+        if x.op == "law":
+            continue
         if x.op != "expect":
             out.append(((level[x.number], 1, x.number), x))
             continue
-        kind, leaves = (level[x.number], x.space), frozenset(x.data.leaves)
+        kind, leaves = (level[x.number], x.space), frozenset(x.args[0].data.leaves)
         home = next((b for k, ls, b in made if k == kind and leaves <= ls), None)
         if home is not None:
             home.add(x)
@@ -211,50 +213,74 @@ def bundled(nodes: Iterable[Node]) -> list[Bundle | Node]:
 
 
 Data = Mapping[str, np.ndarray]
+Table = Sequence[Sequence[Node]]
+
+
+class Order:
+    """Nodes in the order in which they are computed: those of an input, then those of a pair.
+
+    Args:
+        table: the nodes wanted. more: others.
+    """
+
+    def __init__(self, table: Table, more: Table = ()):
+        self.table = table
+        nodes = reachable(x for row in (*table, *more) for x in row)
+        order, space = bundled(nodes), {x.number: x.space for x in nodes}
+        self.laws = [x for x in nodes if x.op == "law"]
+        self.singles = [b for b in order if isinstance(b, Bundle) and space[b.results[0][0]] == "one"]
+        self.steps = [b for b in order if (b.space if isinstance(b, Node) else space[b.results[0][0]]) == "pair"]
+        self.inputs = [x for x in nodes if x.space != "pair" and x.op != "law"]
+        self.dims = max((len(b.leaves) for b in order if isinstance(b, Bundle)), default=1)
 
 
 class Sampler:
     """The kernels of several outputs at once.
 
     Args:
-        roots: for every output a row of nodes of pairs. diagonals: the same at one input.
+        roots: returns for every output a row of nodes of pairs. diagonals: the same at one input.
         samples: points of a scramble, a power of 2; ``seed``: a whole number >= 0.
     """
 
-    def __init__(self, roots: Sequence[Sequence[Node]], diagonals: Sequence[Sequence[Node]], samples: int, seed: int):
+    def __init__(self, roots: Callable[[], Table], diagonals: Table, samples: int, seed: int):
         self.roots, self.diagonals, self.samples, self.seed = roots, diagonals, samples, seed
-        flat = [x for row in (*roots, *diagonals) for x in row]
-        whole = reachable(flat)
-        order = bundled(whole)
-        space = {x.number: x.space for x in whole}
-        self.singles = [b for b in order if isinstance(b, Bundle) and space[b.results[0][0]] == "one"]
-        self.steps = [b for b in order if (b.space if isinstance(b, Node) else space[b.results[0][0]]) == "pair"]
-        self.inputs = [x for x in whole if x.space != "pair"]
-        self.dims = max((len(b.leaves) for b in order if isinstance(b, Bundle)), default=1)
 
-    def one(self, data: Data, n: int, scramble: int) -> dict[int, np.ndarray]:
+    @cached_property
+    def single(self) -> Order:
+        """What is computed for K(x, x)."""
+        return Order(self.diagonals)
+
+    @cached_property
+    def whole(self) -> Order:
+        """What is computed for all pairs, made when it is first asked for."""
+        return Order(self.roots(), self.diagonals)
+
+    def points(self, scramble: int) -> np.ndarray:
+        """Return standard normal points, the same for one input and for pairs, which have twice as many Gaussians."""
+        return points(self.seed, scramble, 2 * self.single.dims, self.samples)
+
+    def one(self, order: Order, data: Data, n: int, scramble: int) -> dict[int, np.ndarray]:
         """Return what every input has, by node."""
-        known: dict[int, Any] = {}
-        z = points(self.seed, scramble, self.dims, self.samples)
-        for bundle in self.singles:
+        known: dict[int, Any] = {x.number: None for x in order.laws}
+        z = self.points(scramble)
+        for bundle in order.singles:
             known = values(bundle.args, data, n, fixed=known)
-            numbers = {a.number: _wide(known[a.number], n) for a in bundle.args}
-            known |= bundle.single(numbers, z)
-        known = values(self.inputs, data, n, fixed=known)
-        return {x.number: _wide(known[x.number], n, x.space == "vector") for x in self.inputs}
+            known |= bundle.single({a.number: _wide(known[a.number], n) for a in bundle.args}, z)
+        known = values(order.inputs, data, n, fixed=known)
+        return {x.number: _wide(known[x.number], n, x.space == "vector") for x in order.inputs}
 
     def tile(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], shape: tuple[int, int],
              scramble: int) -> np.ndarray:
         """Return all kernels of a tile of pairs, (outputs, outputs, R, C)."""
         made: dict[int, np.ndarray] = {}
-        z = points(self.seed, scramble, self.dims, self.samples)
-        for step in self.steps:
+        z = self.points(scramble)
+        for step in self.whole.steps:
             if isinstance(step, Bundle):
                 made |= step.pairs(rows, cols, made, shape, z)
             else:
                 made[step.number] = _PAIR[step.op](step, rows, cols, made, shape)
         return np.array([[made[x.number] if x.space == "pair" else
-                          np.broadcast_to(rows[x.number][:, None], shape) for x in row] for row in self.roots])
+                          np.broadcast_to(rows[x.number][:, None], shape) for x in row] for row in self.whole.table])
 
     def diagonal(self, one: Mapping[int, np.ndarray]) -> np.ndarray:
         """Return K(x, x) of every input, (outputs, outputs, N)."""
@@ -262,18 +288,21 @@ class Sampler:
 
     def diagonals_of(self, data: Data, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Return K(x, x) and its standard error, (outputs, outputs, N) each."""
-        return _spread([self.diagonal(self.one(data, n, s)) for s in range(SCRAMBLES)])
+        return _spread([self.diagonal(self.one(self.single, data, n, s)) for s in range(SCRAMBLES)])
 
     def estimate(self, one: Data, two: Data | None, n1: int, n2: int, *, workers: int | None = None,
                  progress: Callable[[int, int], object] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return all kernels and their standard errors, (outputs, outputs, N1, N2) each; symmetric without ``two``."""
-        count = len(self.roots)
+        count = len(self.diagonals)
+        if two is None and n1 == 1:
+            return tuple(x[..., None] for x in self.diagonals_of(one, n1))  # pyright: ignore[reportReturnType] - two
         value, error = np.empty((count, count, n1, n2)), np.empty((count, count, n1, n2))
         tiles = [(r, c) for r in spans(n1, SIDE) for c in spans(n2, SIDE) if two is not None or c.start >= r.start]
         done = 0
         with ThreadPoolExecutor(max(1, cores() if workers is None else workers)) as pool:
-            rows = list(pool.map(lambda s: self.one(one, n1, s), range(SCRAMBLES)))
-            cols = rows if two is None else list(pool.map(lambda s: self.one(two, n2, s), range(SCRAMBLES)))
+            order, every = self.whole, range(SCRAMBLES)
+            rows = list(pool.map(lambda s: self.one(order, one, n1, s), every))
+            cols = rows if two is None else list(pool.map(lambda s: self.one(order, two, n2, s), every))
 
             def work(r: slice, c: slice, s: int) -> np.ndarray:
                 shape = (r.stop - r.start, c.stop - c.start)

@@ -19,8 +19,21 @@ if TYPE_CHECKING:
 Placed = tuple["Atom", int]
 #: The same of a Gaussian, by its number.
 Leaf = tuple[int, int]
-#: ("leaf", number, side), ("number", argument, side), ("fn", function, steps) or ("sum", ((coef, steps), ...)).
+#: ("leaf", number, side), ("number", argument, side), ("fn", Shared, steps) or ("sum", ((coef, steps), ...)).
 Op = tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Law:
+    """Jointly Gaussian coordinates.
+
+    Args:
+        leaves: the coordinates, those of the row's input first.
+        entries: covariances that are not zero: (i, j, argument, side) for leaves i <= j.
+    """
+
+    leaves: tuple[Leaf, ...]
+    entries: tuple[tuple[int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +41,20 @@ class Integrand:
     """A product of expressions of Gaussians, some at the row's input and some at the column's.
 
     Args:
-        leaves: the Gaussian coordinates, those of the row first.
-        entries: covariances that are not zero: (i, j, argument, side) for leaves i <= j.
         steps: the expressions, each of earlier ones.
         rows, cols: the steps whose product is the row's factor, and the column's (of one input: two factors).
     """
 
-    leaves: tuple[Leaf, ...]
-    entries: tuple[tuple[int, int, int, int], ...]
     steps: tuple[Op, ...]
     rows: tuple[int, ...]
     cols: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shared:
+    """A function, one object for equal ones, which is quick to hash."""
+
+    fn: Any
 
 
 class Trees:
@@ -53,6 +69,9 @@ class Trees:
         self._leaves: dict[int, tuple[Atom, ...]] = {}
         self._inside: dict[int, list[Atom]] = {}
         self._entries: dict[tuple, list[tuple[int, int, Node, int]]] = {}
+        self._laws: dict[tuple, tuple[Law, list[Node]]] = {}
+        self._functions: dict[Any, Shared] = {}
+        self._shared: dict[int, Shared] = {}
 
     def inside(self, a: Atom) -> list[Atom]:
         """Return the random atoms that an atom is written in."""
@@ -101,21 +120,35 @@ class Trees:
         found = {(s, x.number): (x, s) for a, s in factors for x in self.leaves(a)}
         return [found[k] for k in sorted(found)]
 
-    def integrand(self, factors: Sequence[Placed], pair: bool) -> tuple[Integrand, list[Node]]:
-        """Return the expectation of a product of atoms, each with its side, and the nodes that it needs.
+    def law(self, ordered: Sequence[Placed]) -> tuple[Law, list[Node]]:
+        """Return the joint law of leaves and the nodes of their covariances."""
+        key = tuple((x.number, s) for x, s in ordered)
+        if key not in self._laws:
+            entries = self.entries(ordered)
+            nodes = list({node.number: node for _, _, node, _ in entries}.values())
+            where = {node.number: k for k, node in enumerate(nodes)}
+            self._laws[key] = Law(key, tuple((i, j, where[node.number], s) for i, j, node, s in entries)), nodes
+        return self._laws[key]
+
+    def shared(self, a: Atom) -> Shared:
+        """Return an atom's function."""
+        if a.number not in self._shared:
+            self._shared[a.number] = self._functions.setdefault(a.fn, Shared(a.fn))
+        return self._shared[a.number]
+
+    def integrand(self, factors: Sequence[Placed], pair: bool) -> tuple[Integrand, Law, list[Node], list[Node]]:
+        """Return the expectation of a product of atoms, each with its side: what ``Graph.expectation`` needs.
 
         ``pair``: whether the sides are two inputs; else they only divide the product in two.
         """
         sided = [(a, side if pair else ROW) for a, side in factors]
         ordered = self.used(sided)
         writer = _Writer(self)
-        entries = tuple((i, j, writer.argument(node), side) for i, j, node, side in self.entries(ordered))
         roots: tuple[list[int], list[int]] = ([], [])
         for (a, side), (_, place) in zip(sided, factors, strict=True):
             roots[place].append(writer.atom(a, side))
         rows, cols = (tuple(sorted(x)) for x in roots)
-        leaves = tuple((x.number, s) for x, s in ordered)
-        return Integrand(leaves, entries, tuple(writer.steps), rows, cols), writer.arguments
+        return Integrand(tuple(writer.steps), rows, cols), *self.law(ordered), writer.arguments
 
 
 class _Writer:
@@ -146,7 +179,7 @@ class _Writer:
         if a.kind == "sum":
             return self.sum(a.inside, side)
         zs = a.inside if isinstance(a.inside, tuple) else (a.inside,)
-        return self.step("fn", a.fn, tuple(self.sum(z, side) for z in zs))
+        return self.step("fn", self.trees.shared(a), tuple(self.sum(z, side) for z in zs))
 
     def sum(self, z: Z, side: int) -> int:
         terms = []
