@@ -28,10 +28,10 @@ def test_kernel_json(capsys, X):
 
 
 def test_kernel_of_two_sets_of_inputs(capsys, X):
-    found = answer(capsys, "kernel", "mlp", "--kind", "ntk", "--inputs", "X.npy", "--inputs2", "Y.npy", "--out", "K",
-                   "--multiplier", "*=2", "--rate", "readout=0")
+    found = answer(capsys, "kernel", "mlp", "--set", "activation=erf", "--kind", "ntk", "--inputs", "X.npy",
+                   "--inputs2", "Y.npy", "--out", "K", "--multiplier", "*=2", "--rate", "readout=0")
     assert found["shape"] == [5, 2]
-    want = tp.kernels.ntk(tp.nets.mlp(), multipliers={"*": 2}, rates={"readout": 0})(X, X[:2])
+    want = tp.kernels.ntk(tp.nets.mlp(activation="erf"), multipliers={"*": 2}, rates={"readout": 0})(X, X[:2])
     assert np.array_equal(np.load("K"), want)  # the name is taken as it is
 
 
