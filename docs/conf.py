@@ -20,7 +20,7 @@ copyright = "2026, " + author
 release = tensorprog.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "jupyter_execute", "reference/generated", "img"]
+exclude_patterns = ["_build", "jupyter_execute", "reference/generated", "img", "howto/kernels_speed_table.md"]
 html_theme = "furo"
 html_title = f"tensorprog {release}"
 
