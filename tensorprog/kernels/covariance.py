@@ -19,7 +19,7 @@ from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.scale import Scale
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.rules import Rules
-from tensorprog.kernels.dots import Dotted
+from tensorprog.kernels.dots import Dotted, Tied
 from tensorprog.kernels.expectations import ZERO, Atom, Z
 from tensorprog.kernels.plan import Graph, Node
 from tensorprog.kernels.tangent import count
@@ -357,14 +357,18 @@ def _matmul(self: Covariances, line: MatMul):
     if atom not in uses:
         uses.append(atom)
     data: list = []
-    for u, e, node in self.dots(x, self.uses.get((line.matrix, not line.transposed), ())):
+    opposite = self.uses.get((line.matrix, not line.transposed), ())
+    for u, e, node in self.dots(x, opposite):
         e += 2 * matrix.power + cols.growth - u.power
         if isinstance(u.inside, Node):
             data.append((e, gain, [node, u.inside]))
         else:
             terms += [(c * gain, e + g, (node, *fs), atoms) for c, g, fs, atoms in u.inside.listed()]
-    if data:  # along a fixed axis, where it is larger than what is random
+    if data and not wide:  # along a fixed axis it is larger than what is random
         return Fixed(data[0][0], self.graph.spread([(c, parts) for _, c, parts in data]))
+    if not wide and isinstance(x, Z) and any(u.number in self.support(x) for u in opposite):
+        raise Tied(spell(line), line.vector, f"it depends on {line.matrix}, coordinate by coordinate, so that sums of "
+                   "their products are not simply Gaussian", "use an independent matrix")
     if random and mean is not None:
         terms.append((1.0, size + matrix.mean_power, (mean,), ()))
     return self.named(line, Z.of(terms, wide))
@@ -383,7 +387,8 @@ def _nonlin(self: Covariances, line: Nonlin):
     for name, x in zip(line.args, args, strict=True):
         if isinstance(x, Z) and not x.wide or isinstance(x, Number) and x.node is None and x.power >= 0:
             raise NotCoveredError(spell(line), name, f"{name} stays random as n grows, and {line.fn.name} of it is not "
-                                  "Gaussian", "take program.limit, or a scaling in which it vanishes (1/d attention)")
+                                  "Gaussian", "take program.limit, or a scaling in which it vanishes (1/d attention), "
+                                  "or heads that grow (transformer: regime={'heads': 1})")
     if any(isinstance(x, Z) for x in args):
         if len(args) == 1:
             return self.make(line.fn, args[0], spell(line))

@@ -14,6 +14,7 @@ from tensorprog.kernels.chain import Chain
 from tensorprog.kernels.covariance import Covariances, Number, varied
 from tensorprog.kernels.dots import Tied
 from tensorprog.kernels.expectations import Atom, Z
+from tensorprog.kernels.gradients import Gradients
 from tensorprog.kernels.grids import Grid
 from tensorprog.kernels.pairwise import Pairwise, pairwise
 from tensorprog.kernels.plan import Node, reachable, values
@@ -43,6 +44,8 @@ def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kern
         rates: the learning rate's factor, likewise (NTK only).
         exponents: of declared multipliers: ``{"alpha": 1}`` is 1/d attention, whose logits have a limit.
         optimizer: whose table of a parametrization counts, "sgd" by default.
+        exact: where expectations would be sampled, take the limit of each pair of inputs by the limit engine instead:
+            closed forms or quadrature, but a tenth of a second to a minute a pair.
 
     Returns:
         A Kernel, order n^0.
@@ -73,8 +76,10 @@ def ntk(network: Program, parametrization: Any = "ntp", **options: Any) -> Kerne
     Args and errors as in ``nngp``; moreover:
 
     Raises:
-        NotCoveredError: the kernel grows with n; or the output is not a readout by a matrix used nowhere else, so that
-            products with transposes depend on the forward pass.
+        NotCoveredError: the kernel grows with n, or stays random (a nonlinear function of outputs).
+
+    Where the readout is not independent of all else, or a matrix is used with its transpose, products in the backward
+    pass depend on the forward pass: then the kernel is that of the program of both passes, dots included.
 
     Example:
         >>> import tensorprog as tp
@@ -93,8 +98,8 @@ class Kernel:
 
     Attributes:
         kind: "nngp" or "ntk".
-        method: "closed form" if every dual activation is, "quadrature" (1e-8), or "sampling", with ``error``; and "pair
-            by pair", where products with a matrix and its transpose meet: no array formula, but a limit for each pair.
+        method: "closed form" if every dual activation is, "quadrature" (1e-8), or "sampling", with ``error``; or "pair
+            by pair, ..." where there is no array formula, but a limit for each pair.
         inputs: the data inputs, in the order in which X holds them.
         outputs: the variables it is the kernel of.
 
@@ -112,7 +117,7 @@ class Kernel:
                  output: Any = None, inputs: Sequence[str] | None = None, optimizer: str = "sgd",
                  variances: Mapping[str, float] | None = None, multipliers: Mapping[str, float] | None = None,
                  rates: Mapping[str, float] | None = None, exponents: Mapping[str, Any] | None = None,
-                 samples: int = 1024, seed: int = 0):
+                 samples: int = 1024, seed: int = 0, exact: bool = False):
         from tensorprog.atoms.optimizers import optimizer as record
         from tensorprog.scaling.assign import assign
 
@@ -130,19 +135,38 @@ class Kernel:
         self._roots: dict[tuple[str, str], Node] = {}
         self._schedules: dict[tuple[str, str], Schedule | Chain | Grid] = {}
         self._sampler: Sampler | Pairwise | None = None
+        self._gradients: Gradients | None = None
         try:
-            self._compile(Covariances(network, found, inputs=inputs, **options), samples, seed)
+            self._compile(found, options, samples, seed)
+            sampled = isinstance(self._sampler, Sampler)
         except NotCoveredError as error:
             self._sampler = pairwise(kind, network, found, self.outputs, self.inputs, options, error)
+            sampled = False
+        if exact and sampled:
+            self._sampler = Pairwise(kind, network, found, self.outputs, self.inputs, options)
 
-    def _compile(self, covariances: Covariances, samples: int, seed: int) -> None:
-        """Make the recursion's arrays."""
+    def _compile(self, found: Mapping[str, Fraction], options: Mapping[str, Any], samples: int, seed: int) -> None:
+        """Make the recursion's arrays; those of the backward pass, where it meets the forward pass."""
+        try:
+            self._arrays(Covariances(self.network, found, inputs=self.inputs, **options), samples, seed)
+        except NotCoveredError as error:
+            if self.kind == "nngp":
+                raise
+            try:
+                self._gradients = Gradients(self.network, found, self.outputs, self.inputs, options)
+                self._arrays(self._gradients.covariances, samples, seed)
+            except NotCoveredError as other:
+                self._gradients, self._roots = None, {}
+                raise (other if isinstance(error, Tied) else error) from None
+
+    def _arrays(self, covariances: Covariances, samples: int, seed: int) -> None:
         self.covariances = covariances
-        if self.kind == "ntk" and covariances.tied is not None:
+        mixed = self._gradients is not None or covariances.tied is not None
+        if self.kind == "ntk" and mixed and self._gradients is None:
             raise Tied(f"matrix {covariances.tied}", covariances.tied, "it and its transpose are both used, so that "
                        "gradients depend on the forward pass", "use independent matrices")
         pairs = [(a, b) for i, a in enumerate(self.outputs) for b in self.outputs[i:]]
-        if len(self.inputs) > 1 == len(pairs):
+        if len(self.inputs) > 1 == len(pairs) and not mixed:
             output = _output(self.kind, self.network, covariances, self.outputs[0])
             if grid := grids.find(output, covariances, self.kind == "ntk"):
                 self._schedules = {pairs[0]: grid}
@@ -166,15 +190,20 @@ class Kernel:
                        samples, seed)
 
     def _schedule(self, a: str, b: str) -> Schedule | Chain:
-        found = chain.find(self.covariances.env[a], self.covariances.graph, self.kind == "ntk") if a == b else None
+        cov, found = self.covariances, None
+        if a == b and self._gradients is None and cov.tied is None:
+            found = chain.find(cov.env[a], cov.graph, self.kind == "ntk")
         return found or Schedule(self._root(a, b, True))
 
     def _root(self, a: str, b: str, pair: bool) -> Node:
         cov = self.covariances
-        x, y = (_output(self.kind, self.network, cov, name) for name in (a, b))
-        _prepare(self.kind, cov, pair, x, y)
-        compute = cov.tangent_of if self.kind == "ntk" else cov.expectation
-        found: dict[Fraction, Node] = cov.settle(lambda: compute(x, y, pair))
+        if self._gradients is not None:
+            found = self._gradients.tangent(a, b, pair)
+        else:
+            x, y = (_output(self.kind, self.network, cov, name) for name in (a, b))
+            _prepare(self.kind, cov, pair, x, y)
+            compute = cov.tangent_of if self.kind == "ntk" else cov.expectation
+            found = cov.settle(lambda: compute(x, y, pair))
         growing = [e for e in found if e > 0]
         if growing:
             rate = "a learning rate that falls with n: c larger, or parametrization('sp').with_lr(1)"

@@ -99,6 +99,22 @@ def pairwise(kind: str, network: Program, values: Mapping[str, Fraction], output
         raise (other if isinstance(error, Tied) else error) from None
 
 
+def laws(network: Program, values: Mapping[str, Fraction], options: Mapping[str, Options]) -> dict[str, Weight]:
+    """Return every matrix under the options."""
+    return {x.out: weight(network, x, values, options) for x in network.lines
+            if isinstance(x, Input) and isinstance(x.type, MatrixType)}
+
+
+def alike(network: Program, name: str) -> bool:
+    """Return whether the coordinates of a vector along a fixed axis are independent and alike: rows of readouts."""
+    line = network.line_of(name)
+    if not isinstance(network.type_of(name), VectorType):
+        return True
+    if isinstance(line, MatMul):
+        return {x.transposed for x in network.lines if isinstance(x, MatMul) and x.matrix == line.matrix} == {False}
+    return isinstance(line, Nonlin) and all(alike(network, a) for a in line.args)
+
+
 class Copies:
     """A network at two inputs, and the gradients of its outputs there, as one program.
 
@@ -106,25 +122,27 @@ class Copies:
         network: the forward program of one input.
         weights: the matrices' laws and rates.
         inputs: the data that differs between the two.
+        tags: what the names of each copy end with; a single copy keeps its data and its weights' laws.
 
     Attributes:
-        program: the lines written so far; the data of copy i is ``name#i``.
+        program: the lines written so far.
         values: for each copy, the program's variable for each of the network's; None if it is exactly zero.
     """
 
-    def __init__(self, network: Program, weights: Mapping[str, Weight], inputs: Sequence[str]):
-        self.network, self.weights, self.inputs = network, weights, inputs
+    def __init__(self, network: Program, weights: Mapping[str, Weight], inputs: Sequence[str],
+                 tags: Sequence[str] = ("#0", "#1")):
+        self.network, self.weights, self.inputs, self.tags = network, weights, inputs, tags
         self.program = Program(network.dims.values(), unknowns=network.unknowns)
         self.emit = Emitter(self.program)
         self.trained = {w for w, x in weights.items() if x.rate}
-        self.values = [self._forward(i) for i in (0, 1)]
+        self.values = [self._forward(tag) for tag in tags]
 
-    def _forward(self, i: int) -> dict[str, str | None]:
+    def _forward(self, tag: str) -> dict[str, str | None]:
         value: dict[str, str | None] = {}
         for line in self.network.lines:
-            out, args = f"{line.out}#{i}", [value[a] for a in line.args]
+            out, args = line.out + tag, [value[a] for a in line.args]
             if isinstance(line, Input):
-                value[line.out] = self._input(line, i)
+                value[line.out] = self._input(line, tag)
             elif isinstance(line, MatMul):
                 zero = self.weights[line.matrix].is_zero
                 value[line.out] = None if zero else self.emit.matmul(out, line.matrix, args[1], line.transposed)
@@ -142,16 +160,18 @@ class Copies:
                                       "write the forward pass only")
         return value
 
-    def _input(self, line: Input, i: int) -> str:
+    def _input(self, line: Input, tag: str) -> str:
+        if not tag:
+            return self.program.add(line)
         if line.out in self.inputs:
-            return self.program.add(Input(f"{line.out}#{i}", line.type, Data()))
+            return self.program.add(Input(line.out + tag, line.type, Data()))
         if line.out not in self.program:
             law = self.weights[line.out].law if line.out in self.weights else line.law
             self.program.add(Input(line.out, line.type, law))
         return line.out
 
     def gradients(self, output: str, i: int) -> dict[str, list[tuple[str, str]]]:
-        """Write the backward pass of (a coordinate of) an output; return for each matrix the pairs (dh, x)."""
+        """Write the backward pass of (a coordinate of) an output in a copy; return by matrix the pairs (dh, x)."""
         reached = set()
         for line in self.network.lines:
             if any(a in reached or a in self.trained for a in line.args):
@@ -167,8 +187,8 @@ class Copies:
             zero = self.weights[line.matrix].is_zero
             return [None if zero else self.emit.matmul(out, line.matrix, g, not line.transposed)]
 
-        passed = Backward(self.emit, self.network, self.values[i], lambda v: f"d{output}.d{v}#{i}", transposed,
-                          frozenset(reached))
+        passed = Backward(self.emit, self.network, self.values[i], lambda v: f"d{output}.d{v}{self.tags[i]}",
+                          transposed, frozenset(reached))
         passed.run({output: start})
         return {w: pairs for w, pairs in passed.pairs.items() if w in self.trained}
 
@@ -208,9 +228,7 @@ class Pairwise:
         self.outputs, self.inputs = tuple(outputs), tuple(inputs)
         self.rank = 0
         self.known: dict[tuple, np.ndarray] = {}
-        weights = {x.out: weight(network, x, values, options) for x in network.lines
-                   if isinstance(x, Input) and isinstance(x.type, MatrixType)}
-        self.copies = Copies(network, weights, self.inputs)
+        self.copies = Copies(network, laws(network, values, options), self.inputs)
         for name in self.outputs:
             self._check(name)
         if kind == "ntk":
@@ -238,21 +256,10 @@ class Pairwise:
         if isinstance(t, VectorType) and not t.dim.is_fixed and self.kind == "ntk":
             raise NotCoveredError(line, name, "a vector along a width has no tangent kernel here",
                                   "read it out: f = V @ x, V : 1 x n")
-        if isinstance(t, VectorType) and t.dim.is_fixed and t.dim.factor != 1 and not self._alike(name):
+        if isinstance(t, VectorType) and t.dim.is_fixed and t.dim.factor != 1 and not (
+                self.kind == "nngp" and self._readout(name) or alike(self.network, name)):
             raise NotCoveredError(line, name, "its coordinates have kernels of their own",
                                   "take one number: g = sum(e * f), e a one-hot input")
-
-    def _alike(self, name: str) -> bool:
-        """Whether the coordinates of a vector along a fixed axis are independent and alike: rows of readouts."""
-        if self.kind == "nngp" and self._readout(name) is not None:
-            return True
-        line = self.network.line_of(name)
-        if not isinstance(self.network.type_of(name), VectorType):
-            return True
-        if isinstance(line, MatMul):
-            ways = {x.transposed for x in self.network.lines if isinstance(x, MatMul) and x.matrix == line.matrix}
-            return ways == {False}
-        return isinstance(line, Nonlin) and all(self._alike(a) for a in line.args)
 
     def _readout(self, name: str) -> tuple[MatMul, Scale] | None:
         """Return an output's product with a centred matrix, and what it is multiplied by, if coordinate by coordinate
