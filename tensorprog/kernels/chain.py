@@ -14,12 +14,13 @@ from tensorprog.kernels.compose import Composition, compose
 from tensorprog.kernels.dual import dual
 from tensorprog.kernels.expectations import Atom, Z
 from tensorprog.kernels.plan import Graph, Node
+from tensorprog.kernels.tiles import ROWS
 
 
 class Chain:
     """A kernel ``scale sqrt(q1 q2) f(rho)``, computed tile by tile like a ``Schedule``."""
 
-    width = 1
+    width, rows = 1, ROWS
 
     def __init__(self, data: Node, variance: Node, first: float, scale: float, composition: Composition, tangent: bool):
         self.data, self.variance, self.first, self.scale = data, variance, first, scale

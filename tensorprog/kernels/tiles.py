@@ -56,6 +56,8 @@ class Step:
 class Schedule:
     """The order in which the nodes of a pair are made, and how many arrays are alive at once (``width``)."""
 
+    rows = ROWS
+
     def __init__(self, root: Node):
         nodes = _by_layers([x for x in reachable([_reusing(root)]) if x.space == "pair"])
         self.root = root = nodes[-1] if nodes else root
@@ -301,7 +303,7 @@ def spans(n: int, side: int = SIDE) -> list[slice]:
     return [slice(k, min(k + step, n)) for k in range(0, n, step)]
 
 
-def cut(n1: int, n2: int, symmetric: bool, area: int = BLOCK) -> list[tuple[slice, slice]]:
+def cut(n1: int, n2: int, symmetric: bool, area: int = BLOCK, most: int = ROWS) -> list[tuple[slice, slice]]:
     """Return tiles of about ``area`` numbers that cover a matrix, or all of a symmetric one that is not mirrored.
 
     >>> cut(2, 3, False, 4)
@@ -310,7 +312,7 @@ def cut(n1: int, n2: int, symmetric: bool, area: int = BLOCK) -> list[tuple[slic
     [(slice(0, 1, None), slice(0, 2, None)), (slice(0, 1, None), slice(2, 3, None)),
      (slice(1, 2, None), slice(1, 3, None)), (slice(2, 3, None), slice(2, 3, None))]
     """
-    side = min(ROWS, math.isqrt(area))
+    side = min(most, math.isqrt(area))
     rows = spans(n1, max(1, min(side, max(n1 // STRIPS, side // 4))) if symmetric else side)
     return [(r, slice(start + c.start, start + c.stop)) for r in rows for start in (r.start if symmetric else 0,)
             for c in spans(n2 - start, max(1, area // (r.stop - r.start)))]
@@ -346,4 +348,4 @@ def fill(schedule: Any, one: Mapping[int, np.ndarray], two: Mapping[int, np.ndar
 
         return work
 
-    on_cores(worker, cut(len(out), out.shape[1], two is None, area), count, progress)
+    on_cores(worker, cut(len(out), out.shape[1], two is None, area, schedule.rows), count, progress)
