@@ -93,10 +93,10 @@ class Schedule:
         out: dict[tuple[int, int], np.ndarray] = {}
         for step in self.steps:
             if step.dual is not None and (step.slope is None or step.dual.both):
-                for side in (ROW, COL):
-                    found = step.dual.features(one[step.node.args[side].number])
-                    if found is not None:
-                        out[step.node.number, side] = found[side]
+                q1, q2, _ = step.node.args
+                found = step.dual.features(one[q1.number])
+                other = found if q1 is q2 else step.dual.features(one[q2.number])
+                out |= {(step.node.number, k): x[k] for k, x in ((ROW, found), (COL, other)) if x is not None}
             if sum(x.size for x in out.values()) > ROOM:
                 return {}
         return out
