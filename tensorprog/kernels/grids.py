@@ -14,7 +14,7 @@ Source: novak2019bayesian (the recursion), arora2019exact (its tangent kernel).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -369,12 +369,7 @@ def _single(z: Z) -> Atom | None:
 
 def _pools(below: Sequence[Atom]) -> tuple[_Terms | None, list[Atom]]:
     """Read what matrices are applied to as functions of single Gaussians, or sums of those; all are one function."""
-    sums: list[list[tuple[float, Atom]]] = []
-    for y in below:
-        terms = [(1.0, Fraction(0), (), [y])] if y.kind == "function" else y.inside.listed() if y.flat else []
-        if not terms or any(e or fs or len(atoms) != 1 or atoms[0].kind != "function" for _, e, fs, atoms in terms):
-            raise _NotAGrid
-        sums.append([(c, atoms[0]) for c, _, _, atoms in terms])
+    sums = [list(_written_out(y, 1.0)) for y in below]
     functions = list(dict.fromkeys(f for terms in sums for _, f in terms))
     for f in functions:
         if f.value is not None or f.fn != functions[0].fn or f.inside.alone is None or not f.inside.alone.gaussian:
@@ -388,6 +383,18 @@ def _pools(below: Sequence[Atom]) -> tuple[_Terms | None, list[Atom]]:
         for k, (c, f) in enumerate(terms):
             at[i, k], coefs[i, k] = where[f], c
     return _Terms(at, coefs, np.ones(at.shape[1])), functions
+
+
+def _written_out(y: Atom, coef: float) -> Iterator[tuple[float, Atom]]:
+    """Return the functions that a sum is of, and of the sums in it."""
+    if y.kind == "function":
+        yield coef, y
+        return
+    terms = y.inside.listed() if y.flat and not y.gaussian else []
+    if not terms or any(e or fs or len(atoms) != 1 for _, e, fs, atoms in terms):
+        raise _NotAGrid
+    for c, _, _, atoms in terms:
+        yield from _written_out(atoms[0], coef * c)
 
 
 def _plus(pairs: Pairs, sums: _Sums) -> tuple[np.ndarray, np.ndarray] | None:
