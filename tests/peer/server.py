@@ -28,14 +28,25 @@ def serial(network):
     return stax.serial(*(layer(*x) for x in network))
 
 
+def trained(kernel, given):
+    """Return mean and covariance of outputs at Y at several times (those of a mean loss), and of the posterior."""
+    from neural_tangents import predict
+
+    f = predict.gradient_descent_mse_ensemble(kernel, given["X"], given["targets"])
+    made = f(t=given["times"], x_test=given["Y"], get="ntk", compute_cov=True)
+    ends = {kind: f(t=None, x_test=given["Y"], get=kind, compute_cov=True) for kind in ("nngp", "ntk")}
+    found = {"mean": made.mean, "covariance": made.covariance}
+    return found | {f"{k} {what}": getattr(x, what) for k, x in ends.items() for what in ("mean", "covariance")}
+
+
 def answer(ask):
-    """Write the kernels K(X, X) and K(X, Y) of the arrays in a file into another."""
+    """Write the kernels K(X, X) and K(X, Y) of the arrays in a file into another; with targets training too."""
     import jax
     import numpy as np
 
     given = np.load(ask["inputs"])
     kernel = serial(ask["network"])[2]
-    found = {}
+    found = trained(kernel, given) if "targets" in given else {}
     for kind in ("nngp", "ntk"):
         compiled = jax.jit(lambda X, Y=None, kind=kind: kernel(X, Y, kind))
         found[f"{kind} XX"], found[f"{kind} XY"] = compiled(given["X"]), compiled(given["X"], given["Y"])

@@ -16,7 +16,7 @@ import pytest
 import tensorprog as tp
 from tensorprog.atoms.multivariate import Softmax
 from tensorprog.atoms.registry import nonlinearity
-from tensorprog.kernels import nngp, ntk
+from tensorprog.kernels import Regression, nngp, ntk
 from tensorprog.nets.layers import total
 from tensorprog.program.build import apply
 
@@ -39,9 +39,9 @@ class Peer:
         assert line, f"TENSORPROG_PEER={self.process.args[0]} does not run neural-tangents: see requirements.txt"
         return json.loads(line)
 
-    def kernels(self, network, X, Y):
-        """Return K(X, X) and K(X, Y) of both kinds."""
-        np.savez(self.folder / "inputs.npz", X=X, Y=Y)
+    def kernels(self, network, X, Y, **training):
+        """Return K(X, X) and K(X, Y) of both kinds; with targets and times also what training makes of them."""
+        np.savez(self.folder / "inputs.npz", X=X, Y=Y, **training)
         out = str(self.folder / "kernels.npz")
         ask = {"network": network, "inputs": str(self.folder / "inputs.npz"), "out": out}
         self.process.stdin.write(json.dumps(ask) + "\n")
@@ -314,3 +314,22 @@ def test_functions_without_a_closed_form(peer, name):
         assert_equal_kernels(peer, mlp(name, 2, b=0.3, W=0.9, tol=1e-8))
     finally:
         del ACTIVATIONS[name]
+
+
+def test_training_is_the_peers(peer):
+    """Mean and covariance over initializations at several times, and at the end; the peer's loss is a mean."""
+    case = mlp("erf", 2, b=0.3)
+    X, Y = case.inputs(6, 0), case.inputs(4, 1)
+    y, times = np.random.default_rng(2).standard_normal((6, 2)), np.array([0.0, 1.0, 20.0])
+    found = peer.kernels(case.theirs, X, Y, targets=y, times=times)
+    Theta, K = ntk(case.ours, **case.options), nngp(case.ours, **case.options)
+    ours = Regression(Theta, X, y, prior=K)
+    assert largest(ours.predict(Y, t=times / y.size), found["mean"]) < 1e-9
+    for t, covariance in zip(times, found["covariance"], strict=True):
+        assert largest(ours.covariance(Y, t=t / y.size), covariance) < 1e-9
+    assert largest(ours.predict(Y), found["ntk mean"]) < 1e-8
+    assert largest(ours.covariance(Y), found["ntk covariance"]) < 1e-8
+    posterior = ours.posterior(Y)
+    assert largest(posterior.mean, found["nngp mean"]) < 1e-8
+    assert largest(posterior.covariance, found["nngp covariance"]) < 1e-8
+    assert largest(Regression(K, X, y, prior=K).predict(Y, t=times / y.size), found["mean"]) > 1e-2
