@@ -19,7 +19,7 @@ from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.scale import Scale
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.rules import Rules
-from tensorprog.kernels.dots import Dotted, Tied
+from tensorprog.kernels.dots import Dotted
 from tensorprog.kernels.expectations import ZERO, Atom, Z
 from tensorprog.kernels.plan import Graph, Node
 from tensorprog.kernels.tangent import count
@@ -367,8 +367,8 @@ def _matmul(self: Covariances, line: MatMul):
     if data and not wide:  # along a fixed axis it is larger than what is random
         return Fixed(data[0][0], self.graph.spread([(c, parts) for _, c, parts in data]))
     if not wide and isinstance(x, Z) and any(u.number in self.support(x) for u in opposite):
-        raise Tied(spell(line), line.vector, f"it depends on {line.matrix}, coordinate by coordinate, so that sums of "
-                   "their products are not simply Gaussian", "use an independent matrix")
+        raise NotCoveredError(spell(line), line.vector, f"it depends on {line.matrix}, coordinate by coordinate, so "
+                              "that sums of their products are not simply Gaussian", "use an independent matrix")
     if random and mean is not None:
         terms.append((1.0, size + matrix.mean_power, (mean,), ()))
     return self.named(line, Z.of(terms, wide))

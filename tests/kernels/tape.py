@@ -115,13 +115,14 @@ def kernels(network, data, n, seeds, rates=None):
     return np.array(products), np.array(tangents)
 
 
-def gru(w, xs, n, *, phi=TANH):
-    """``s_t = z s_{t-1} + (1 - z) phi(U x_t + W (r s_{t-1}))``, gates with their own weights, read out at the end."""
+def gru(w, xs, n, *, phi=TANH, gain=1.0):
+    """``s_t = z s_{t-1} + (1 - z) phi(U x_t + W (r s_{t-1}))``, gates with their own weights, read out at the end;
+    ``gain``: a number before the weights over time."""
     d, s = len(xs[0]), None
     for x in xs:
         def affine(kind, state, x=x):
             h = matvec(w(f"U{kind}1", n, d), x, 1.0)
-            return h if state is None else h + matvec(w(f"W{kind}1", n, n), state, n**-0.5)
+            return h if state is None else h + matvec(w(f"W{kind}1", n, n), state, gain * n**-0.5)
         z = affine("z", s).map(*SIGMOID)
         c = affine("", None if s is None else affine("r", s).map(*SIGMOID) * s).map(*phi)
         s = c - z * c if s is None else z * s + c - z * c
@@ -161,3 +162,22 @@ def transformer(w, tokens, n, *, depth=1, d_head=2, alpha=1.0, ffn=4, vocab=3):
             h = matvec(w(f"b{b}_up", ffn * n, n), layernorm(w, f"b{b}_n2", x), half)
             xs.append(x + matvec(w(f"b{b}_down", n, ffn * n), h.map(*GELU), half))
     return [layernorm(w, "nf", x) for x in xs]
+
+
+def batchnorm(w, xs, n, *, depth=2, phi=RELU, affine=False):
+    """A perceptron whose samples are normalized over their batch, coordinate by coordinate."""
+    size = len(xs)
+    for layer in range(1, depth + 1):
+        hs = [matvec(w(f"W{layer}", n, len(x)), x, 1.0) if isinstance(x, np.ndarray) else
+              matvec(w(f"W{layer}", n, n), x, n**-0.5) for x in xs]
+        mean = functools.reduce(Var.__add__, hs) * (1 / size)
+        cs = [h - mean for h in hs]
+        var = functools.reduce(Var.__add__, (c * c for c in cs)) * (1 / size)
+        r = var.map(lambda v: (v + 1e-5) ** -0.5, lambda v: -0.5 * (v + 1e-5) ** -1.5)
+        xs = [c * r for c in cs]
+        if affine:
+            gain, bias = (matvec(w.made.setdefault(f"W{layer}_{k}", Var(np.full((n, 1), v))), np.ones(1), 1.0)
+                          for k, v in (("g", 1.0), ("b", 0.0)))
+            xs = [x * gain + bias for x in xs]
+        xs = [x.map(*phi) for x in xs]
+    return xs
