@@ -22,7 +22,7 @@ from tensorprog.kernels.tangent import Tangents
 
 
 class Tied(NotCoveredError):
-    """A matrix is used both ways, and covariances do not tell the limit: the limit engine may."""
+    """Gradients may depend on the forward pass: the program of both passes tells their limit."""
 
 
 class Dotted(Tangents):
@@ -62,7 +62,7 @@ class Dotted(Tangents):
         """Return dz/du for a hat u.
 
         Raises:
-            Tied: a function that jumps is in the way, and what it is multiplied with does not vanish on average.
+            NotCoveredError: a function that jumps is in the way, times something that does not vanish on average.
         """
         terms: list = []
         for c, e, fs, atoms in z.listed():
@@ -105,6 +105,6 @@ class Dotted(Tangents):
             inner = self.derivative(z, u)
             instead = self.general(any_one, [z], a.line) if a.kind == "general" else self.make(any_one, z, a.line)
             if inner.terms and self.average([Z.of([(1.0, ZERO, (), rest)]), instead, inner]):
-                raise Tied(a.line, a.fn.name, "its derivative at a jump is in the limit of a product with a transpose",
-                           "use a continuous function")
+                raise NotCoveredError(a.line, a.fn.name, "its derivative at a jump is in the limit of a product with a "
+                                      "transpose", "use a continuous function")
         return Z.of([])

@@ -45,9 +45,12 @@ class Gradients:
                  inputs: Sequence[str], options: Mapping[str, Options]):
         for name in outputs:
             t = network.type_of(name)
-            if isinstance(t, VectorType) and not (t.dim.is_fixed and (t.dim.factor == 1 or alike(network, name))):
-                raise NotCoveredError(spell(network.line_of(name)), name, "no number, nor numbers that are alike",
+            if isinstance(t, VectorType) and not t.dim.is_fixed:
+                raise NotCoveredError(spell(network.line_of(name)), name, "a vector along a width has no tangent kernel",
                                       "read it out: f = V @ x, V : 1 x n")
+            if isinstance(t, VectorType) and t.dim.factor != 1 and not alike(network, name):
+                raise NotCoveredError(spell(network.line_of(name)), name, "its coordinates have kernels of their own",
+                                      "take one number: g = sum(e * f), e a one-hot input")
         copies = Copies(network, laws(network, values, options), inputs, tags=("",))
         self.pairs = {name: copies.gradients(name, 0) for name in outputs}
         kept = needed(copies.program, [v for pairs in self.pairs.values() for ps in pairs.values() for p in ps

@@ -45,7 +45,7 @@ def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kern
         exponents: of declared multipliers: ``{"alpha": 1}`` is 1/d attention, whose logits have a limit.
         optimizer: whose table of a parametrization counts, "sgd" by default.
         exact: where expectations would be sampled, take the limit of each pair of inputs by the limit engine instead:
-            closed forms or quadrature, but a tenth of a second to a minute a pair.
+            closed forms, or integrals over up to three Gaussians, but a tenth of a second to a minute a pair.
 
     Returns:
         A Kernel, order n^0.
@@ -131,6 +131,8 @@ class Kernel:
         self.inputs = varied(network, inputs)
         if not self.inputs:
             raise ProgramError("inputs", (), "a kernel compares inputs, and the network has none", "add: input xi : d")
+        if kind == "ntk" and not any(p.param.trainable for p in network.params):
+            raise ProgramError("param", (), "nothing is trained", "declare weights with: param W : n x n")
         options = {"variances": variances or {}, "multipliers": multipliers or {}, "rates": rates or {}}
         self._roots: dict[tuple[str, str], Node] = {}
         self._schedules: dict[tuple[str, str], Schedule | Chain | Grid] = {}
@@ -399,12 +401,11 @@ def _output(kind: str, network: Program, cov: Covariances, name: str) -> Z:
     if not isinstance(x, Z):
         random = isinstance(x, Number) and x.node is None
         reason = "this is a sum over a width of random vectors" if random else "this is not random in the limit"
-        raise NotCoveredError(line, name, reason, "take the output of a matrix: f = V @ x")
+        error = Tied if kind == "ntk" else NotCoveredError
+        raise error(line, name, reason, "take the output of a matrix: f = V @ x")
     if kind == "ntk" and x.wide:
         raise NotCoveredError(line, name, "the gradient starts at a readout that is independent of everything else, "
                               "and this is a vector along a width", "read it out: f = V @ x, V : 1 x n")
-    if kind == "ntk" and not any(p.param.trainable for p in network.params):
-        raise ProgramError("param", (), "nothing is trained", "declare weights with: param W : n x n")
     return x
 
 

@@ -25,7 +25,6 @@ from tensorprog.gauss.chain import integrals
 from tensorprog.interp.backward import Backward
 from tensorprog.interp.emit import NOUGHT, Emitter
 from tensorprog.interp.limit import Limits
-from tensorprog.kernels.dots import Tied
 from tensorprog.program.instructions import (
     Constant,
     Data,
@@ -95,8 +94,8 @@ def pairwise(kind: str, network: Program, values: Mapping[str, Fraction], output
     """Return the kernel pair by pair where the recursion raised an error: that one if this does no better."""
     try:
         return Pairwise(kind, network, values, outputs, inputs, options)
-    except NotCoveredError as other:
-        raise (other if isinstance(error, Tied) else error) from None
+    except NotCoveredError:
+        raise error from None
 
 
 def laws(network: Program, values: Mapping[str, Fraction], options: Mapping[str, Options]) -> dict[str, Weight]:
@@ -254,7 +253,7 @@ class Pairwise:
         if isinstance(t, MatrixType):
             raise ProgramError(line, name, "a matrix is no output", "take a product with it")
         if isinstance(t, VectorType) and not t.dim.is_fixed and self.kind == "ntk":
-            raise NotCoveredError(line, name, "a vector along a width has no tangent kernel here",
+            raise NotCoveredError(line, name, "a vector along a width has no tangent kernel",
                                   "read it out: f = V @ x, V : 1 x n")
         if isinstance(t, VectorType) and t.dim.is_fixed and t.dim.factor != 1 and not (
                 self.kind == "nngp" and self._readout(name) or alike(self.network, name)):
