@@ -18,8 +18,10 @@ from tensorprog.gauss.quadrature import expect
 
 #: Panels of the angle halve towards 0 this often; nodes of each.
 _HALVINGS, _NODES = 34, 12
-#: Standard Gaussians are integrated up to here; scales whose product is larger are left to adaptive panels.
-_FAR, _WIDE = 9.0, 400.0
+#: Standard Gaussians are integrated up to here; where the product of scales is larger panels are graded.
+_FAR, _WIDE = 9.0, 8.0
+#: Ends of graded panels in the function's unit of length: beyond some units it is near what it is far away.
+_GRADES = np.array([0.75, 1.5, 2.5, 4, 6, 9, 13, 19, 28, 40, 80, 160, 320, 640, 1280])
 #: More kinks than this are left to adaptive panels, too.
 _MANY = 24
 #: Entries of one block of a sum over pairs of jumps.
@@ -145,7 +147,8 @@ def gap(phi: Nonlinearity, q: float, e: float) -> float:
 def _both(fn, phi: Nonlinearity, q: float, e: float) -> float:
     """Return ``E fn(u, v)``; what two rules of fixed nodes do not agree on is left to adaptive ones."""
     if phi.growth == "polynomial":
-        rule = _cut if phi.kinks else _plane
+        wide = q * math.sqrt(e / 2 * (1 - e / 2)) > _WIDE * float(phi.scale) ** 2
+        rule = _cut if phi.kinks else _graded if wide else _plane
         coarse, fine = (rule(fn, phi, q, e, n) for n in (_NODES, _NODES + 4))
         # the second term: what rounding leaves of phi(u) - phi(v)
         if abs(coarse - fine) <= (1e-10 + 1e-15 / math.sqrt(e)) * abs(fine):
@@ -156,33 +159,45 @@ def _both(fn, phi: Nonlinearity, q: float, e: float) -> float:
 def _plane(fn, phi: Nonlinearity, q: float, e: float, nodes: int) -> float:
     # Panels as wide as the function's unit of length, in the sum and the difference of u and v: they are independent.
     a, b, unit = math.sqrt(q * (1 - e / 2)), math.sqrt(q * e / 2), float(phi.scale)
-    if a * b > _WIDE * unit * unit:
-        return math.nan
     (x, w), (y, v) = (_panels(1.5 if s < unit else max(1.5 * unit / s, 0.002), nodes) for s in (a, b))
     return float(w @ fn(a * x[:, None] + b * y, a * x[:, None] - b * y) @ v)
 
 
 def _cut(fn, phi: Nonlinearity, q: float, e: float, nodes: int) -> float:
     # u first, then v given u, both cut at the kinks; the latter leaves a blur as wide as its spread around them
-    c, s, size = 1 - e, math.sqrt(e * (2 - e)), math.sqrt(q)
+    s, size = math.sqrt(e * (2 - e)), math.sqrt(q)
     if len(phi.kinks) > _MANY or s == 0:
         return math.nan
-    z, weight = np.polynomial.legendre.leggauss(nodes)
     kinks = np.array([float(k) for k in phi.kinks]) / size
     near = s * 2.0 ** np.arange(-1, max(1, math.ceil(math.log2(1 / s))) + 1)
+    return _nested(fn, size, e, np.concatenate([kinks, *(k + sign * near for k in kinks for sign in (-1, 1))]), kinks,
+                   nodes)
+
+
+def _graded(fn, phi: Nonlinearity, q: float, e: float, nodes: int) -> float:
+    # The same for a function that is only curved around 0.
+    size = math.sqrt(q)
+    marks = np.concatenate([-_GRADES[::-1], [0.0], _GRADES]) * (float(phi.scale) / size)
+    return _nested(fn, size, e, marks, marks, nodes)
+
+
+def _nested(fn, size: float, e: float, outer: np.ndarray, inner: np.ndarray, nodes: int) -> float:
+    # Over x = u/size, then over y of v/size = c x + s y; panels end where x is in ``outer`` and v/size in ``inner``.
+    c, s = 1 - e, math.sqrt(e * (2 - e))
+    z, weight = np.polynomial.legendre.leggauss(nodes)
     plain = np.linspace(-_FAR, _FAR, 13)
-    cuts = [plain, *(k + sign * near for k in kinks for sign in (-1, 1)), kinks]
-    edges = np.unique(np.clip(np.concatenate(cuts), -_FAR, _FAR))
+    edges = np.unique(np.clip(np.concatenate([plain, outer]), -_FAR, _FAR))
     half = np.diff(edges)[:, None] / 2
     x = (edges[:-1, None] + half * (1 + z)).ravel()
     w = (half * weight).ravel() * density(x, 1.0)
-    inner = np.sort(np.concatenate([np.broadcast_to(plain, (len(x), 13)),
-                                    np.clip((kinks - c * x[:, None]) / s, -_FAR, _FAR)], axis=1), axis=1)
-    half = np.diff(inner)[:, :, None] / 2
-    y = (inner[:, :-1, None] + half * (1 + z)).reshape(len(x), -1)
-    v = (half * weight).reshape(len(x), -1) * density(y, 1.0)
-    u = np.broadcast_to(size * x[:, None], y.shape)
-    return float(w @ np.sum(fn(u, u + size * (s * y - e * x[:, None])) * v, axis=1))
+    cuts = np.sort(np.concatenate([np.broadcast_to(plain, (len(x), 13)),
+                                   np.clip((inner - c * x[:, None]) / s, -_FAR, _FAR)], axis=1), axis=1)
+    row, panel = np.nonzero(np.diff(cuts) > 0)
+    low, half = cuts[row, panel, None], (cuts[row, panel + 1] - cuts[row, panel])[:, None] / 2
+    y = low + half * (1 + z)
+    v = (half * weight) * density(y, 1.0)
+    u = np.broadcast_to(size * x[row, None], y.shape)
+    return float(np.sum(fn(u, u + size * (s * y - e * x[row, None])) * v, axis=1) @ w[row])
 
 
 @lru_cache(64)

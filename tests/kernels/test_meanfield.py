@@ -2,6 +2,7 @@
 
 import math
 
+import mpmath as mp
 import numpy as np
 import pytest
 from gauss.oracle import plane
@@ -414,3 +415,14 @@ def test_batch_normalization_of_a_finite_network(phi, batch):
     assert_seen(covariances, [net.q, net.q * net.c], 5 / width)
     assert_seen(factors, math.log(net.gradient_factor), 0.01)
     assert_seen(factors, math.log(BatchNorm("identity", batch).gradient_factor), 0.01, true=False)
+
+
+@pytest.mark.parametrize("e", [1e-10, 1e-6, 1e-3, 0.3, 1.0, 1.9])
+@pytest.mark.parametrize("q", [9.0, 40.0, 300.0, 1e4])
+def test_gaps_of_large_variances(q, e, monkeypatch):
+    """Graded panels, not the slow adaptive ones, against erf's arcsine."""
+    monkeypatch.setattr(vs, "expect", None)
+    with mp.workdps(40):
+        exact = 2 / mp.pi * (mp.asin(2 * mp.mpf(q) / (1 + 2 * mp.mpf(q)))
+                             - mp.asin(2 * mp.mpf(q) * (1 - mp.mpf(e)) / (1 + 2 * mp.mpf(q))))
+    assert vs.gap(nonlinearity("erf"), q, e) == pytest.approx(float(exact), rel=2e-10 + 1e-15 / math.sqrt(e))
