@@ -15,7 +15,7 @@ Source: novak2019bayesian (the recursion), arora2019exact (its tangent kernel).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy as np
 
 from tensorprog.kernels.dual import Dual, dual
 from tensorprog.kernels.expectations import Atom, Z
-from tensorprog.kernels.plan import COL, ROW, Node
+from tensorprog.kernels.plan import Node
 from tensorprog.kernels.rows import BLOCK
 from tensorprog.kernels.tangent import Tangents, count
 from tensorprog.kernels.tiles import ROOM, ROWS, spans
@@ -108,20 +108,6 @@ class Grid:
         # all pairs of many positions are a matrix, if each position has one row
         self.rows = 1 if any(x.whole for mix in mixes for x in (mix.pairs, mix.below)) else ROWS
 
-    def features(self, one: Mapping[Any, np.ndarray]) -> dict[tuple[int, int], np.ndarray]:
-        """Return what duals need of the inputs' variances beforehand, by the variance's node and the side."""
-        out: dict[tuple[int, int], np.ndarray] = {}
-        for layer in self.layers:
-            if layer.dual is None or not layer.mix.pairs.whole or self.tangent and not layer.dual.both:
-                continue
-            known = [layer.dual.features(one[q.number]) for q in layer.variances]
-            if all(x is not None for x in known):
-                out |= {(q.number, side): x[side] for q, x in zip(layer.variances, known, strict=True) if x
-                        for side in (ROW, COL)}
-            if sum(x.size for x in out.values()) > ROOM:
-                return {}
-        return out
-
     def run(self, rows: Mapping[Any, np.ndarray], cols: Mapping[Any, np.ndarray], out: np.ndarray, free: list) -> None:
         """Write one tile; see ``Schedule.run``."""
         out[...] = _Tile(self, rows, cols, (len(out), out.shape[1]), out.dtype).result().reshape(out.shape)
@@ -148,7 +134,6 @@ class _Tile:
     shape: tuple[int, int]
     dtype: np.dtype
     alone: bool = False
-    stacked: dict[tuple, np.ndarray] = field(default_factory=dict)
 
     def result(self) -> np.ndarray:
         layers, learns = self.grid.layers, self.grid.tangent
@@ -177,10 +162,10 @@ class _Tile:
         return T if learns else K
 
     def gram(self, pairs: Pairs) -> np.ndarray:
-        nodes = self.grid.data
+        data = [np.stack([side[x.number] for x in self.grid.data]) for side in (self.rows, self.cols)]
         out = np.empty((len(pairs.i), self.shape[0] * self.shape[1]), self.dtype)
         for part, i, j in pairs.blocks:
-            x, y = self.stack([nodes[k].number for k in i], self.rows), self.stack([nodes[k].number for k in j])
+            x, y = data[0][i], data[1][j]
             if self.alone:
                 np.einsum("ind,jnd->ijn", x, y, out=out[part].reshape(len(i), len(j), -1))
             elif len(j) == 1 or len(x[0]) == 1:  # rows of a block: positions and inputs; or one of the two
@@ -199,40 +184,46 @@ class _Tile:
             K[same] = q1[pairs.i[same]]
         else:
             _snap(K, same, q1[pairs.i[same]], q2[pairs.i[same]])
-        if self.alone or not pairs.whole:
-            for part in spans(len(K), max(1, BLOCK // K.shape[1])):
-                c, slopes = (None if x is None else x[part].reshape(-1, 1) for x in (K, slope))
-                q, p = q1[pairs.i[part]], q2[pairs.j[part]]
-                if not self.alone:
-                    q, p = np.broadcast_arrays(q[:, :, None], p[:, None, :])
-                layer.dual.block(q.reshape(-1, 1), p.reshape(-1, 1), c, c, slopes)
+        left, right = layer.dual.features(q1.ravel()), layer.dual.features(q2.ravel())
+        if self.alone or left is None or right is None or slope is not None and not layer.dual.both:
+            self.blocks(layer.dual, pairs, q1, q2, K, slope)
             return
-        known = all((k, ROW) in self.rows and (k, COL) in self.cols for k in names)
+        rows, cols = left[0].reshape(*q1.shape, -1), right[1].reshape(*q2.shape, -1)
+        if not pairs.whole:
+            for p, (i, j) in enumerate(zip(pairs.i, pairs.j, strict=True)):
+                c, slopes = K[p].reshape(self.shape), None if slope is None else slope[p].reshape(self.shape)
+                layer.dual.tile(rows[i], cols[j], c, c, slopes)
+            return
         for part, i, j in pairs.blocks:
             c, slopes = K[part].reshape(len(i), -1), None if slope is None else slope[part].reshape(len(i), -1)
-            if not known:
-                layer.dual.block(q1[i].reshape(-1, 1), q2[j].reshape(1, -1), c, c, slopes)
-                continue
-            left = self.stack([(names[k], ROW) for k in i], self.rows)[:, 0]
-            right = self.stack([(names[k], COL) for k in j]).reshape(-1, left.shape[-1])
-            for at in spans(len(right), max(1, BLOCK // len(left))):
-                layer.dual.tile(left, right[at], c[:, at], c[:, at], None if slopes is None else slopes[:, at])
+            x, y = rows[i, 0], cols[j].reshape(-1, cols.shape[-1])
+            for at in spans(len(y), max(1, BLOCK // len(x))):
+                layer.dual.tile(x, y[at], c[:, at], c[:, at], None if slopes is None else slopes[:, at])
 
-    def stack(self, keys: Sequence, side: Mapping[Any, np.ndarray] | None = None) -> np.ndarray:
-        """Return what the rows or columns have, for one key after the other."""
-        name = (side is None, *keys)
-        if name not in self.stacked:
-            self.stacked[name] = np.stack([(self.cols if side is None else side)[k] for k in keys])
-        return self.stacked[name]
+    def blocks(self, fn: Dual, pairs: Pairs, q1: np.ndarray, q2: np.ndarray, K: np.ndarray,
+               slope: np.ndarray | None) -> None:
+        """Write the duals where variances are 0, or of functions without a closed form."""
+        if pairs.whole and not self.alone:
+            for part, i, j in pairs.blocks:
+                c, slopes = K[part].reshape(len(i), -1), None if slope is None else slope[part].reshape(len(i), -1)
+                fn.block(q1[i].reshape(-1, 1), q2[j].reshape(1, -1), c, c, slopes)
+            return
+        for part in spans(len(K), max(1, BLOCK // K.shape[1])):
+            c, slopes = (None if x is None else x[part].reshape(-1, 1) for x in (K, slope))
+            q, p = q1[pairs.i[part]], q2[pairs.j[part]]
+            if not self.alone:
+                q, p = np.broadcast_arrays(q[:, :, None], p[:, None, :])
+            fn.block(q.reshape(-1, 1), p.reshape(-1, 1), c, c, slopes)
 
 
 def _snap(K: np.ndarray, same: np.ndarray, q1: np.ndarray, q2: np.ndarray) -> None:
     """Make of covariances of equal inputs, sums in another order than their variances, what correlation 1 has."""
-    size = np.sqrt(q1[:, :, None] * q2[:, None, :]).reshape(len(same), -1)
-    c = K[same]
-    near = np.abs(c) > (1 - 64 * np.finfo(K.dtype).eps) * size
-    if near.any():
-        K[same] = np.where(near, np.copysign(size, c), c)
+    c, most = K if len(same) == len(K) else K[same], (q1 * (1 - 128 * np.finfo(K.dtype).eps))[:, :, None] * q2[:, None]
+    at = np.flatnonzero(c * c > most.reshape(c.shape))
+    if len(at):
+        size = np.sqrt(q1[:, :, None] * q2[:, None]).ravel()[at]
+        row, number = np.divmod(at, c.shape[1])
+        K[same[row], number] = np.copysign(size, c.ravel()[at])
 
 
 
