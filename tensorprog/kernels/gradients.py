@@ -15,9 +15,9 @@ from fractions import Fraction
 from typing import Any
 
 from tensorprog.errors import NotCoveredError
+from tensorprog.kernels.copies import Copies, Options, alike, laws
 from tensorprog.kernels.covariance import Covariances, Fixed
 from tensorprog.kernels.expectations import Z
-from tensorprog.kernels.pairwise import Copies, Options, alike, laws
 from tensorprog.kernels.plan import BOTH, ROW, Node
 from tensorprog.kernels.tangent import Powers
 from tensorprog.program.instructions import Input, VectorType
@@ -46,8 +46,8 @@ class Gradients:
         for name in outputs:
             t = network.type_of(name)
             if isinstance(t, VectorType) and not t.dim.is_fixed:
-                raise NotCoveredError(spell(network.line_of(name)), name, "a vector along a width has no tangent kernel",
-                                      "read it out: f = V @ x, V : 1 x n")
+                raise NotCoveredError(spell(network.line_of(name)), name, "a vector along a width has no tangent "
+                                      "kernel", "read it out: f = V @ x, V : 1 x n")
             if isinstance(t, VectorType) and t.dim.factor != 1 and not alike(network, name):
                 raise NotCoveredError(spell(network.line_of(name)), name, "its coordinates have kernels of their own",
                                       "take one number: g = sum(e * f), e a one-hot input")

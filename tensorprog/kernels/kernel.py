@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,14 +14,16 @@ from tensorprog.kernels.chain import Chain
 from tensorprog.kernels.covariance import Covariances, Number, varied
 from tensorprog.kernels.dots import Tied
 from tensorprog.kernels.expectations import Atom, Z
-from tensorprog.kernels.gradients import Gradients
 from tensorprog.kernels.grids import Grid
-from tensorprog.kernels.pairwise import Pairwise, pairwise
 from tensorprog.kernels.plan import Node, reachable, values
 from tensorprog.kernels.sampled import Sampler
 from tensorprog.kernels.tiles import Schedule, fill
 from tensorprog.program.instructions import VectorType
 from tensorprog.program.program import Program, spell
+
+if TYPE_CHECKING:
+    from tensorprog.kernels.gradients import Gradients
+    from tensorprog.kernels.pairwise import Pairwise
 
 Kind = Literal["nngp", "ntk"]
 Progress = Callable[[int, int], object]
@@ -142,9 +144,13 @@ class Kernel:
             self._compile(found, options, samples, seed)
             sampled = isinstance(self._sampler, Sampler)
         except NotCoveredError as error:
+            from tensorprog.kernels.pairwise import pairwise
+
             self._sampler = pairwise(kind, network, found, self.outputs, self.inputs, options, error)
             sampled = False
         if exact and sampled:
+            from tensorprog.kernels.pairwise import Pairwise
+
             self._sampler = Pairwise(kind, network, found, self.outputs, self.inputs, options)
 
     def _compile(self, found: Mapping[str, Fraction], options: Mapping[str, Any], samples: int, seed: int) -> None:
@@ -154,6 +160,8 @@ class Kernel:
         except NotCoveredError as error:
             if self.kind == "nngp":
                 raise
+            from tensorprog.kernels.gradients import Gradients
+
             try:
                 self._gradients = Gradients(self.network, found, self.outputs, self.inputs, options)
                 self._arrays(self._gradients.covariances, samples, seed)
@@ -220,7 +228,7 @@ class Kernel:
         from tensorprog.kernels.dual import dual
 
         if self._sampler is not None:
-            return self._sampler.method if isinstance(self._sampler, Pairwise) else "sampling"
+            return "sampling" if isinstance(self._sampler, Sampler) else self._sampler.method
         roots = [*self._roots.values(), *(x.root for x in self._schedules.values() if isinstance(x, Schedule))]
         methods = {dual(*x.data).method for x in reachable(roots) if x.op == "dual"}
         methods |= {x.method for grid in self._schedules.values() if isinstance(grid, Grid) for x in grid.duals}
