@@ -29,6 +29,10 @@ Kind = Literal["nngp", "ntk"]
 Progress = Callable[[int, int], object]
 
 
+class Growing(NotCoveredError):
+    """The kernel itself diverges: no other way to it would help."""
+
+
 def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kernel:
     r"""Return the covariance ``K(x, x') = lim E f(x) f(x')`` of a network's output at initialization.
 
@@ -143,6 +147,8 @@ class Kernel:
         try:
             self._compile(found, options, samples, seed)
             sampled = isinstance(self._sampler, Sampler)
+        except Growing:
+            raise
         except NotCoveredError as error:
             from tensorprog.kernels.pairwise import pairwise
 
@@ -158,7 +164,7 @@ class Kernel:
         try:
             self._arrays(Covariances(self.network, found, inputs=self.inputs, **options), samples, seed)
         except NotCoveredError as error:
-            if self.kind == "nngp":
+            if self.kind == "nngp" or isinstance(error, Growing):
                 raise
             from tensorprog.kernels.gradients import Gradients
 
@@ -218,8 +224,8 @@ class Kernel:
         if growing:
             rate = "a learning rate that falls with n: c larger, or parametrization('sp').with_lr(1)"
             line = spell(self.network.line_of(a))
-            raise NotCoveredError(line, f"n^({max(growing)})", f"the {self.kind} grows with n",
-                                  f"use 'ntp', or {rate}" if self.kind == "ntk" else "use 'ntp' or 'sp'")
+            raise Growing(line, f"n^({max(growing)})", f"the {self.kind} grows with n",
+                          f"use 'ntp', or {rate}" if self.kind == "ntk" else "use 'ntp' or 'sp'")
         return found.get(Fraction(0), cov.graph.constant(0.0))
 
     @property
