@@ -9,6 +9,7 @@ from scipy import stats
 
 from tensorprog.errors import NotCoveredError
 from tensorprog.kernels import nngp, ntk
+from tensorprog.kernels.dots import Dotted
 from tensorprog.kernels.pairwise import Pairwise
 from tensorprog.program.text import parse
 
@@ -286,6 +287,31 @@ def test_where_both_cover_a_network_they_agree(name):
         other = Pairwise(k.kind, network, exponents(network), k.outputs, k.inputs, options)
         assert np.abs(other.estimate(data, None, 2, 2)[0][0, 0] - k(data)).max() < 1e-12
         assert "pair by pair" not in k.method
+
+
+@pytest.mark.parametrize("name", ["relu", "biases", "widths", "residual after", "layernorm", "recurrent", "gated",
+                                  "convolution", "rmsnorm"])
+def test_the_program_of_both_passes_is_the_recursion_where_readouts_are_independent(name, monkeypatch):
+    network = NETWORKS[name]()
+    data = arrays(inputs(network, np.random.default_rng(3)))
+    want = ntk(network, rates={"V": 3})(data)
+    monkeypatch.setattr(Dotted, "tied", "W")  # as if a matrix were used both ways
+    k = ntk(network, rates={"V": 3})
+    (K, error), diagonal = k.estimate(data), k.diagonal(data)
+    assert k._gradients is not None and (k.method == "closed form" or name == "rmsnorm")
+    slack = 1e-12 * np.abs(want).max() + stats.t.ppf(0.9995, 7) * error
+    assert np.all(np.abs(K - want) <= slack) and np.all(np.abs(diagonal - np.diag(want)) <= np.diag(slack))
+
+
+def test_arrays_of_many_inputs():
+    rng = np.random.default_rng(8)
+    inputs_ = rng.standard_normal((300, 2))
+    for make in (nngp, ntk):
+        k = kernel("residual", make)
+        K = k(inputs_)
+        assert np.array_equal(K, K.T) and np.linalg.eigvalsh(K).min() > -1e-9
+        assert np.abs(K[:3, 7] - k(inputs_[:3], inputs_[7:8])[:, 0]).max() < 1e-13
+        assert k(inputs_.astype(np.float32)).dtype == np.float32
 
 
 def test_options_of_tied_networks():
