@@ -24,8 +24,8 @@ from tensorprog.kernels.lookup import Lookup, chebyshev_coefficients, chebyshev_
 
 #: Errors of interpolation, relative to sqrt(E phi^2 E psi^2); the promise is 1e-8.
 TOLERANCE = 1e-10
-#: Hermite coefficients, and the trapezoidal rule that finds them.
-ORDER, STEP, REACH = 2048, 0.02, 13.0
+#: Hermite coefficients, and the trapezoidal rules that find them (one is right where two agree halfway).
+ORDER, STEPS, REACH, HALFWAY = 2048, (0.02, 0.01), 13.0, 1e-6
 #: Chebyshev polynomials for some octaves of variances (tanh and its like are singular a half turn of the logarithm
 #: away), and in the angle.
 OCTAVES, LOGS, ANGLES = 2, 13, (32, 64, 128, 256)
@@ -38,16 +38,16 @@ GRADES = (-4.0, -1.5, -0.5, 0.0, 0.5, 1.5, 4.0)
 _X, _W = legendre.leggauss(POINTS)
 
 
-@lru_cache(maxsize=1)
-def _hermite() -> tuple[np.ndarray, np.ndarray]:
+@lru_cache(maxsize=len(STEPS))
+def _hermite(step: float) -> tuple[np.ndarray, np.ndarray]:
     """Return points, and normalized Hermite polynomials at them times the density and the step, (points, ORDER)."""
-    x = np.arange(-REACH, REACH + STEP / 2, STEP)
+    x = np.arange(-round(REACH / step), round(REACH / step) + 1) * step
     root = np.exp(-x * x / 4) / (2 * math.pi) ** 0.25
     h = np.empty((ORDER, len(x)))
     h[0], h[1] = root, x * root
     for k in range(1, ORDER - 1):
         h[k + 1] = (x * h[k] - math.sqrt(k) * h[k - 1]) / math.sqrt(k + 1)
-    return x, (h * (root * STEP)).T
+    return x, (h * (root * step)).T
 
 
 #: The constant 1, beside which a mean is the expectation of a product.
@@ -73,14 +73,21 @@ class Rule:
 
     def values(self, s1: np.ndarray, s2: np.ndarray, t: np.ndarray) -> np.ndarray:
         """Return the values, shape (len(s1), len(s2), len(t))."""
-        if not self.kinks:
-            a, b = self.coefficients(self.phi, s1), self.coefficients(self.psi, s2)
-            if a is not None and b is not None:
-                product = (a[:, None] * b[None]).reshape(-1, ORDER)
-                large = np.abs(product) > 1e-3 * TOLERANCE / ORDER * np.abs(product).max()
-                product = product[:, :np.flatnonzero(large.any(0))[-1] + 1]
-                powers = np.sin(t) ** np.arange(product.shape[1])[:, None]
-                return (product @ powers).reshape(len(s1), len(s2), len(t))
+        out, rest = np.empty((len(s1), len(s2), len(t))), np.ones(len(t), bool)
+        a, b = (None, None) if self.kinks else (self.coefficients(self.phi, s1), self.coefficients(self.psi, s2))
+        if a is not None and b is not None:
+            # Coefficients beyond ORDER are small, or their powers of rho are.
+            rest = np.abs(np.sin(t)) ** ORDER > (math.inf if a[1] and b[1] else TOLERANCE / 4)
+            product = (a[0][:, None] * b[0][None]).reshape(-1, ORDER)
+            large = np.abs(product) > 1e-3 * TOLERANCE / ORDER * np.abs(product).max()
+            product = product[:, :np.flatnonzero(large.any(0))[-1] + 1]
+            powers = np.sin(t[~rest]) ** np.arange(product.shape[1])[:, None]
+            out[..., ~rest] = (product @ powers).reshape(len(s1), len(s2), -1)
+        if rest.any():
+            out[..., rest] = self._values(s1, s2, t[rest])
+        return out
+
+    def _values(self, s1: np.ndarray, s2: np.ndarray, t: np.ndarray) -> np.ndarray:
         j, k = (x.ravel() for x in np.meshgrid(np.arange(len(s2)), np.arange(len(t)), indexing="ij"))
         if self.central:
             seen = self.nested(np.broadcast_to(s1, (len(j), len(s1))), s2[j], np.sin(t[k]), np.cos(t[k]))
@@ -90,13 +97,20 @@ class Rule:
         return seen.T.reshape(len(s1), len(s2), len(t))
 
     @staticmethod
-    def coefficients(phi: Nonlinearity, s: np.ndarray) -> np.ndarray | None:
-        """Return the Hermite coefficients of x -> phi(s x), (len(s), ORDER); None if they do not say everything."""
-        x, weights = _hermite()
-        seen = phi(s[:, None] * x)
-        a = seen @ weights
-        square = seen * seen @ (np.exp(-x * x / 2) * (STEP / math.sqrt(2 * math.pi)))
-        return a if np.all(np.abs(square - (a * a).sum(-1)) < TOLERANCE / 4 * square) else None  # Parseval, and Cauchy
+    def coefficients(phi: Nonlinearity, s: np.ndarray) -> tuple[np.ndarray, bool] | None:
+        """Return the Hermite coefficients of x -> phi(s x), (len(s), ORDER), and whether they say everything.
+
+        None if the trapezoidal rule does not find them.
+        """
+        for step in STEPS:
+            x, weights = _hermite(step)
+            seen = np.asarray(phi(s[:, None] * x))
+            a = seen @ weights
+            size = seen * seen @ (np.exp(-x * x / 2) * (step / math.sqrt(2 * math.pi)))
+            off = np.abs(2 * seen[:, ::2] @ weights[::2, :64] - a[:, :64])
+            if np.all(off < HALFWAY * np.sqrt(size)[:, None]):  # errors are squared by each halving
+                return a, bool(np.all(np.abs(size - (a * a).sum(-1)) < TOLERANCE / 4 * size))  # Parseval, and Cauchy
+        return None
 
     def nested(self, s1: np.ndarray, s2: np.ndarray, rho: np.ndarray, s: np.ndarray) -> np.ndarray:
         """Return values for entries e: s1 (E, A); s2, rho and s = sqrt(1 - rho^2) (E,); shape (E, A).
@@ -118,22 +132,33 @@ class Rule:
         x, w = _panels([(a[:, 0], b[:, 0]) for a, b in outer], len(s2), far)
         for t in {0.0, *self.kinks}:
             inner.append(((t / s2 - rho * x) / s, scale[1] / (s2 * s)))
-        y, v = _panels(inner, *x.shape, far)
-        smooth = np.sum(self.psi(s2[..., None] * (rho[..., None] * x[..., None] + s[..., None] * y)) * v, -1)
+        cut = _cuts(inner, x.shape, far).reshape(x.size, -1)
+        row, panel = np.nonzero(np.diff(cut))  # many features are out of reach: no panel is left of them
+        y, v = _nodes(cut[row, panel, None], cut[row, panel + 1, None])
+        centre, width = (np.broadcast_to(z, x.shape).ravel()[row, None] for z in (s2 * rho * x, s2 * s))
+        smooth = np.bincount(row, np.sum(self.psi(centre + width * y) * v, -1), x.size).reshape(x.shape)
         return np.einsum("eax,ex->ea", self.phi(s1[..., None] * x[:, None]), smooth * w)
 
 
-def _panels(features, *shape_and_far) -> tuple[np.ndarray, np.ndarray]:
-    # Nodes and weights of the standard Gaussian on [-far, far], panels graded around each (centre, width).
-    *shape, far = shape_and_far
+def _cuts(features, shape: tuple[int, ...], far: float) -> np.ndarray:
+    # Ends of panels on [-far, far], graded around each (centre, width).
     edges = [np.broadcast_to(x, shape) for x in np.linspace(-far, far, math.ceil(far) + 1)]
     with np.errstate(over="ignore", invalid="ignore"):
         edges += [np.broadcast_to(np.nan_to_num(a + b * o), shape) for a, b in features for o in GRADES]
-    cut = np.sort(np.clip(np.stack(edges, -1), -far, far), -1)
-    low, half = cut[..., :-1, None], np.diff(cut)[..., None] / 2
+    return np.sort(np.clip(np.stack(edges, -1), -far, far), -1)
+
+
+def _nodes(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    # Nodes and weights of the standard Gaussian on panels, along a last axis.
+    half = (high - low) / 2
     x = low + half * (1 + _X)
-    w = half * _W * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-    return x.reshape(*shape, -1), w.reshape(*shape, -1)
+    return x, half * _W * np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def _panels(features, size: int, far: float) -> tuple[np.ndarray, np.ndarray]:
+    cut = _cuts(features, (size,), far)
+    x, w = _nodes(cut[:, :-1, None], cut[:, 1:, None])
+    return x.reshape(size, -1), w.reshape(size, -1)
 
 
 class Interpolant:
