@@ -267,6 +267,21 @@ def attention_program(mechanism, tokens=3, d=2):
     return p.freeze()
 
 
+def decoder(w, tokens, n):
+    """One causal block with one head, its logits over n, feed-forward of width 4 n, outputs at both tokens."""
+    w.n = n
+    xs = [wide(w, "E", x) + wide(w, "P", np.eye(len(tokens))[t]) for t, x in enumerate(tokens)]
+    q, k, v = ([wide(w, name, norm(w, "n1", x, False)) for x in xs] for name in "qkv")
+    a = [(q[1] * key).mean().map(np.exp, np.exp) for key in k]
+    mixed = (a[0] * v[0] + a[1] * v[1]) * (a[0] + a[1]).map(lambda u: 1 / u, lambda u: -1 / u**2)
+    out = []
+    for x, y in zip(xs, (v[0], mixed), strict=True):
+        x = x + wide(w, "o", y)
+        h = tape.matvec(w("up", 4 * n, n), norm(w, "n2", x, False), n**-0.5).map(*tape.RELU)
+        out.append(norm(w, "nf", x + tape.matvec(w("down", n, 4 * n), h, n**-0.5), False))
+    return out
+
+
 #: The network in numpy and as a program, its options, the shape of an input.
 FINITE = {
     "perceptron": (perceptron, lambda: tp.nets.mlp(3, activation="relu", d_in=3, bias=True), PERCEPTRON, (3,)),
@@ -282,6 +297,8 @@ FINITE = {
         d_in=2, bias=True), {"multipliers": {"input": 0.5, "bias": 0.5}, "variances": {"bias": 1}}, (20, 2)),
     **{f"{mechanism} attention": (tied_attention(mechanism), lambda mechanism=mechanism: attention_program(mechanism),
                                   {"multipliers": {"Q": 1.2}}, (3, 2)) for mechanism in ("linear", "softmax")},
+    "transformer": (decoder, lambda: tp.nets.transformer(1, activation="relu", normalize="rmsnorm", vocab=3),
+                    {"inputs": ("tok1", "tok2"), "exponents": {"alpha": 1}}, (2, 3)),
 }
 
 
@@ -289,17 +306,18 @@ FINITE = {
 def test_finite_networks_of_plain_numpy(name):
     """Both kernels and their diagonals, to an interval of 99.9% and 2% for 1/n; weights 10% larger are refuted."""
     finite, program, options, shape = FINITE[name]
-    wrong = options | {"multipliers": {"readout": 1.1} | {k: 1.1 * v for k, v in options["multipliers"].items()}}
+    larger = {k: 1.1 * v for k, v in options.get("multipliers", {}).items()}
+    wrong = options | {"multipliers": {"readout": 1.1} | larger}
     X = np.random.default_rng(len(name)).standard_normal((2, *shape))
     for data in (X, X[[0, 0]]):
         samples = [s.sum(axis=(1, 2)) if name != "images" else s.trace(axis1=1, axis2=2)
                    for s in tape.kernels(finite, list(data), 192, range(48))]
         for made, make in zip(samples, (nngp, ntk), strict=True):
             k, other = make(program(), **options), make(program(), **wrong)
-            scale = float(np.sqrt(np.prod(k.diagonal(data))))
+            scale = np.sqrt(np.prod(k.diagonal(data).reshape(-1, 2).sum(axis=0)))  # several outputs: their sum
             slack = stats.t.ppf(0.9995, len(made) - 1) * stats.sem(made) + 0.02 * scale
-            assert abs(np.mean(made) - k(data[:1], data[1:])[0, 0]) <= slack
-            assert data is X or abs(np.mean(made) - other(data[:1], data[1:])[0, 0]) > slack
+            assert abs(np.mean(made) - k(data[:1], data[1:]).sum()) <= slack
+            assert data is X or abs(np.mean(made) - other(data[:1], data[1:]).sum()) > slack
 
 
 def test_standard_parametrization_of_finite_networks():
