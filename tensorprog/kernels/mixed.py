@@ -9,12 +9,12 @@ from typing import Any
 
 from tensorprog.kernels.expectations import ZERO, Atom, Expectations, NoDual, Z
 from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Node
-from tensorprog.kernels.trees import Placed, Trees
+from tensorprog.kernels.trees import Joint, Placed, Trees
 
-#: What stands before a product of atoms, and the atoms.
-Term = tuple[float, list[Factor], list[Placed]]
-#: The same of one input.
+#: A product at one input: a coefficient, numbers and atoms.
 Monomial = tuple[float, tuple[Node, ...], tuple[Atom, ...]]
+#: The same with the atoms of one part apart from the others.
+Product = tuple[float, tuple[Node, ...], tuple[Atom, ...], tuple[Atom, ...]]
 
 
 class Mixed(Expectations):
@@ -22,10 +22,13 @@ class Mixed(Expectations):
 
     #: A product of sums is written out if that separates independent parts and makes no more terms than this.
     TERMS = 100
+    #: Products of more functions of Gaussians that depend on each other are not tried to be closed.
+    FACTORS = 4
 
     def __init__(self, *args: Any):
         super().__init__(*args)
         self.trees = Trees(self.covariance)
+        self._counts: dict[int, int] = {}
         self._known_parts: dict[tuple, dict[tuple[int, int], int]] = {}
         self.open: set[tuple] = set()  # products that have no closed form
 
@@ -92,20 +95,36 @@ class Mixed(Expectations):
             return out
         (group,) = groups
         both = pair and len({s for _, s in group}) > 1
-        place = BOTH if both else group[0][1] if pair else ROW
-        split = self._separated(group, pair)
-        if split is not None:
-            return [*out, (self.graph.total(((c, (*heads, *self.mean(fs, pair))) for c, heads, fs in split), pair=both)
-                           if both or not pair else self._aside(split), place)]
-        return [*out, (self.graph.expectation(*self.trees.integrand(group, both), pair=both), place)]
+        if pair and not both:  # at one of the inputs
+            mean = self.mean([(a, ROW) for a, _ in group], False)
+            return [*out, (self.graph.total([(1.0, tuple(mean))], pair=False), group[0][1])]
+        return [*out, (self._jointly(group, pair), BOTH if pair else ROW)]
 
-    def _aside(self, split: Sequence[Term]) -> Node:
-        """Return a sum of expectations at the column's input alone, which is one at any input."""
-        terms = []
-        for c, heads, factors in split:
-            mean = self.mean([(a, ROW) for a, _ in factors], False)
-            terms.append((c, (*((f, ROW) for f, _ in heads), *mean)))
-        return self.graph.total(terms, pair=False)
+    def _jointly(self, group: Sequence[Placed], pair: bool) -> Node:
+        """Return the expectation of factors that depend on each other."""
+        plain: tuple[list[Product], ...] = tuple([(1.0, (), tuple(a for a, s in group if s == side), ())]
+                                                 for side in (ROW, COL))
+        split = self._separated(group, pair)
+        rows, cols = split or plain
+        closed: list = []
+        joint: list[Joint] = []
+        for i, (c, fs, xs, bs) in enumerate(rows):
+            for j, (d, hs, ys, ds) in enumerate(cols):
+                numbers = [*((f, ROW) for f in fs), *((h, COL if pair else ROW) for h in hs)]
+                numbers += self.mean([*((b, ROW) for b in bs), *((b, COL) for b in ds)], pair)
+                if any(x.is_zero for x, _ in numbers):
+                    continue
+                try:
+                    if not split or sum(map(self._count, (*xs, *ys))) > self.FACTORS:
+                        raise NoDual("", "", "", "")
+                    inner = self._strict([*((x, ROW) for x in xs), *((y, COL) for y in ys)], pair)
+                    closed.append((c * d, (*numbers, *inner)))
+                except NoDual:
+                    joint.append((c * d, i, j, numbers))
+        if joint:
+            made = self.trees.integrand([x[2] for x in rows], [x[2] for x in cols], joint, pair)
+            closed.append((1.0, ((self.graph.expectation(*made, pair=pair), BOTH if pair else ROW),)))
+        return self.graph.total(closed, pair=pair)
 
     def _parts(self, factors: Sequence[Placed], pair: bool) -> dict[tuple[int, int], int]:
         """Return for every Gaussian of some factors the number of the independent part that it belongs to."""
@@ -132,8 +151,8 @@ class Mixed(Expectations):
             groups.append((parts, group))
         return [group for _, group in groups]
 
-    def _separated(self, group: Sequence[Placed], pair: bool) -> list[Term] | None:
-        """Return ``sum_B B A_B``, a product of sums written out into independent parts; None if there is one part.
+    def _separated(self, group: Sequence[Placed], pair: bool) -> tuple[list[Product], list[Product]] | None:
+        """Return ``sum_B A_B B`` of the row and of the column, written out into independent parts; None if one.
 
         A_B is of the part that has most factors; B runs over the products of all others, which mostly have duals.
         """
@@ -161,20 +180,27 @@ class Mixed(Expectations):
             return part[self.trees.leaves(a)[0].number, side]
 
         sizes: dict[int, tuple[int, int]] = {}
+        leaves = list(part.values())
         for side, terms in enumerate(sides):
             for _, _, xs in terms:
                 inside = [part_of(x, side) for x in xs]
                 for k in set(inside):
-                    leaves = sum(v == k for v in part.values())
-                    sizes[k] = max(sizes.get(k, (0, 0)), (inside.count(k), leaves))
+                    sizes[k] = max(sizes.get(k, (0, 0)), (inside.count(k), leaves.count(k)))
         large = max(sizes, key=lambda k: (sizes[k], -k))
-        rows, cols = ([(*self._collected(terms), [*others]) for others, terms in
+        rows, cols = ([(*self._collected(terms), others) for others, terms in
                        self._sorted(sides[s], lambda a, s=s: part_of(a, s) == large).items()] for s in (ROW, COL))
         if len(rows) * len(cols) > self.TERMS:
             return None
-        return [(c * d, [*((f, ROW) for f in fs), *((h, COL) for h in hs)],
-                 [*((x, ROW) for x in (*xs, *bs)), *((y, COL) for y in (*ys, *ds))])
-                for c, fs, xs, bs in rows for d, hs, ys, ds in cols]
+        return rows, cols
+
+    def _count(self, a: Atom) -> int:
+        """Return how many functions of Gaussians are multiplied in an atom, at most."""
+        for x in self.trees.below(a, self._counts):
+            products = [[b for b in atoms if b.value is None] for _, e, _, atoms in x.inside.listed() if e == 0
+                        ] if x.kind == "sum" and not x.gaussian else []
+            self._counts[x.number] = max((sum(self._counts[b.number] for b in p) for p in products),
+                                         default=int(x.kind == "function"))
+        return self._counts[a.number]
 
     def _written(self, a: Atom, side: int, part: Mapping[tuple[int, int], int]) -> list[Monomial]:
         """Return an atom as a sum of products, sums of several parts written out."""

@@ -18,7 +18,7 @@ import numpy as np
 
 from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.dual import dual
-from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable, values
+from tensorprog.kernels.plan import COL, ROW, Node, reachable, values
 from tensorprog.kernels.rows import cores
 from tensorprog.kernels.tiles import spans
 from tensorprog.kernels.trees import Integrand, Law, Op
@@ -80,7 +80,7 @@ class Bundle:
         self.args = set(node.args[0].args)
         self.steps: dict[Op, int] = {}
         self.products: tuple[dict[tuple[int, ...], int], ...] = ({}, {})
-        self.results: list[tuple[int, int, int]] = []
+        self.results: dict[int, list[tuple[float, int, int, list[tuple[Node, int]]]]] = {}
         self.add(node)
 
     def add(self, node: Node) -> None:
@@ -96,10 +96,23 @@ class Bundle:
             elif op[0] == "sum":
                 op = ("sum", tuple((c, tuple(at[i] for i in refs)) for c, refs in op[1]))
             at.append(self.steps.setdefault(op, len(self.steps)))
-        places = []
-        for known, refs in zip(self.products, (made.rows, made.cols), strict=True):
-            places.append(known.setdefault(tuple(sorted(at[i] for i in refs)), len(known)))
-        self.results.append((node.number, *places))
+        left, right = ([known.setdefault(tuple(sorted(at[i] for i in refs)), len(known)) for refs in products]
+                       for known, products in zip(self.products, (made.rows, made.cols), strict=True))
+        self.results[node.number] = [(c, left[i], right[j], [(node.args[k + 1], side) for k, side in numbers])
+                                     for c, i, j, numbers in made.terms]
+
+    def added(self, means: np.ndarray, value: Callable[[Node, int], np.ndarray]) -> dict[int, np.ndarray]:
+        """Return the expectations by node, from those of products (rows' factors, columns', ...)."""
+        out = {}
+        for number, terms in self.results.items():
+            total: Any = 0.0
+            for c, i, j, numbers in terms:
+                x = c * means[i, j]
+                for node, side in numbers:
+                    x = x * value(node, side)
+                total = total + x
+            out[number] = total
+        return out
 
     def evaluate(self, sides: Sequence[int], first: int, gaussians: np.ndarray,
                  numbers: Mapping[int, np.ndarray]) -> list[np.ndarray]:
@@ -138,12 +151,12 @@ class Bundle:
         for i, j, node, _ in self.entries:
             K[:, i, j] = K[:, j, i] = numbers[node.number]
         R, z = root(K), z[:size]
-        found = np.empty((n, *(len(p) for p in self.products)))
+        found = np.empty((*(len(p) for p in self.products), n))
         for part in spans(n, self.room(z.shape[1])):
             g = (R[part].reshape(-1, size) @ z).reshape(-1, size, z.shape[1])
             left, right = self.evaluate((ROW, COL), 0, g, {k: v[part] for k, v in numbers.items()})
-            found[part] = left.transpose(1, 0, 2) @ right.transpose(1, 2, 0)
-        return {number: found[:, i, j] / z.shape[1] for number, i, j in self.results}
+            found[:, :, part] = (left.transpose(1, 0, 2) @ right.transpose(1, 2, 0)).transpose(1, 2, 0)
+        return self.added(found / z.shape[1], lambda node, side: numbers[node.number])
 
     def room(self, samples: int) -> int:
         """Return at how many inputs all steps are evaluated together."""
@@ -154,22 +167,24 @@ class Bundle:
         """Return expectations of pairs: node number -> (R, C); ``made``: nodes of pairs that are known."""
         size, split = len(self.leaves), self.split
         K = np.zeros((*shape, size, size))
+
+        def value(node: Node, side: int) -> np.ndarray:
+            return _at(node, side, rows, cols, made)
+
         for i, j, node, side in self.entries:
-            x = (made[node.number] if side == BOTH else rows[node.number][:, None] if side == ROW
-                 else cols[node.number][None])
-            K[:, :, i, j] = K[:, :, j, i] = x
+            K[:, :, i, j] = K[:, :, j, i] = value(node, side)
         R = root(K.reshape(-1, size, size)).reshape(K.shape)
         z = z[:size]
         own = (R[:, 0, :split, :split].reshape(-1, split) @ z[:split]).reshape(shape[0], split, -1)
         (left,) = self.evaluate((ROW,), 0, own, rows)
-        found = np.empty((len(self.products[COL]), *shape, len(left)))
+        found = np.empty((len(left), len(self.products[COL]), *shape))
         for part in spans(shape[1], self.room(z.shape[1])):
             numbers = {k: v[part] for k, v in cols.items()}
             for r in range(shape[0]):
                 g = (R[r, part, split:].reshape(-1, size) @ z).reshape(-1, size - split, z.shape[1])
                 (right,) = self.evaluate((COL,), split, g, numbers)
-                found[:, r, part] = right @ left[:, r].T
-        return {number: found[j, :, :, i] / z.shape[1] for number, i, j in self.results}
+                found[:, :, r, part] = (right @ left[:, r].T).transpose(2, 0, 1)
+        return self.added(found / z.shape[1], value)
 
 
 def _product(c: float, refs: Sequence[int], made: Mapping[int, np.ndarray]) -> Any:
@@ -228,8 +243,8 @@ class Order:
         nodes = reachable(x for row in (*table, *more) for x in row)
         order, space = bundled(nodes), {x.number: x.space for x in nodes}
         self.laws = [x for x in nodes if x.op == "law"]
-        self.singles = [b for b in order if isinstance(b, Bundle) and space[b.results[0][0]] == "one"]
-        self.steps = [b for b in order if (b.space if isinstance(b, Node) else space[b.results[0][0]]) == "pair"]
+        self.singles = [b for b in order if isinstance(b, Bundle) and space[next(iter(b.results))] == "one"]
+        self.steps = [b for b in order if (b.space if isinstance(b, Node) else space[next(iter(b.results))]) == "pair"]
         self.inputs = [x for x in nodes if x.space != "pair" and x.op != "law"]
         self.dims = max((len(b.leaves) for b in order if isinstance(b, Bundle)), default=1)
 

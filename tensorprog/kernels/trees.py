@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tensorprog.kernels.plan import BOTH, ROW, Node
+from tensorprog.kernels.plan import BOTH, COL, ROW, Factor, Node
 
 if TYPE_CHECKING:
     from tensorprog.kernels.expectations import Atom, Z
 
 #: An atom and whose input it is at.
 Placed = tuple["Atom", int]
-#: The same of a Gaussian, by its number.
+#: A term of a sum of products: coefficient, the row's product, the column's, and numbers.
+Joint = tuple[float, int, int, Sequence[Factor]]
+#: The same as Placed of a Gaussian, by its number.
 Leaf = tuple[int, int]
 #: ("leaf", number, side), ("number", argument, side), ("fn", Shared, steps) or ("sum", ((coef, steps), ...)).
 Op = tuple
@@ -38,16 +40,18 @@ class Law:
 
 @dataclass(frozen=True, slots=True)
 class Integrand:
-    """A product of expressions of Gaussians, some at the row's input and some at the column's.
+    """A sum of products of expressions of Gaussians, one at the row's input and one at the column's.
 
     Args:
         steps: the expressions, each of earlier ones.
-        rows, cols: the steps whose product is the row's factor, and the column's (of one input: two factors).
+        rows, cols: each the steps whose product is a factor of the row, or of the column (or both of one input).
+        terms: (coefficient, row's factor, column's, numbers before it: (argument, side)).
     """
 
     steps: tuple[Op, ...]
-    rows: tuple[int, ...]
-    cols: tuple[int, ...]
+    rows: tuple[tuple[int, ...], ...]
+    cols: tuple[tuple[int, ...], ...]
+    terms: tuple[tuple[float, int, int, tuple[tuple[int, int], ...]], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,19 +140,28 @@ class Trees:
             self._shared[a.number] = self._functions.setdefault(a.fn, Shared(a.fn))
         return self._shared[a.number]
 
-    def integrand(self, factors: Sequence[Placed], pair: bool) -> tuple[Integrand, Law, list[Node], list[Node]]:
-        """Return the expectation of a product of atoms, each with its side: what ``Graph.expectation`` needs.
+    def integrand(self, rows: Sequence[Sequence[Atom]], cols: Sequence[Sequence[Atom]], terms: Sequence[Joint],
+                  pair: bool) -> tuple[Integrand, Law, list[Node], list[Node]]:
+        """Return the expectation of a sum of products ``coef * numbers * row's * column's``: for ``Graph.expectation``.
 
-        ``pair``: whether the sides are two inputs; else they only divide the product in two.
+        Args:
+            rows, cols: products of atoms.
+            terms: (coefficient, number of the row's product, of the column's, numbers).
+            pair: whether rows and columns are two inputs.
         """
-        sided = [(a, side if pair else ROW) for a, side in factors]
-        ordered = self.used(sided)
+        sides = (ROW, COL if pair else ROW)
+        places: list[dict[int, int]] = [{}, {}]
+        for _, *ij, _ in terms:
+            for known, i in zip(places, ij, strict=True):
+                known.setdefault(i, len(known))
+        ordered = self.used([(a, side) for products, known, side in zip((rows, cols), places, sides, strict=True)
+                             for i in known for a in products[i]])
         writer = _Writer(self)
-        roots: tuple[list[int], list[int]] = ([], [])
-        for (a, side), (_, place) in zip(sided, factors, strict=True):
-            roots[place].append(writer.atom(a, side))
-        rows, cols = (tuple(sorted(x)) for x in roots)
-        return Integrand(tuple(writer.steps), rows, cols), *self.law(ordered), writer.arguments
+        left, right = (tuple(tuple(sorted(writer.atom(a, side) for a in products[i])) for i in known)
+                       for products, known, side in zip((rows, cols), places, sides, strict=True))
+        made = tuple((c, places[0][i], places[1][j], tuple((writer.argument(x), side) for x, side in numbers))
+                     for c, i, j, numbers in terms)
+        return Integrand(tuple(writer.steps), left, right, made), *self.law(ordered), writer.arguments
 
 
 class _Writer:
