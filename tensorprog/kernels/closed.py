@@ -45,7 +45,9 @@ class Closed:
 
     def __call__(self, q1, q2, c, out, dot):
         far = (q1, q2) if q1.size and q2.size and q1.max() * q2.max() >= self.limit else None
-        self.pairs(self.features(q1.ravel())[0], self.features(q2.ravel())[1], c, out, dot, far)
+        first = self.features(q1.ravel())
+        second = first if q1 is q2 else self.features(q2.ravel())
+        self.pairs(first[0], second[1], c, out, dot, far)
 
 
 def outer(left: np.ndarray, right: np.ndarray, k: int, out: np.ndarray) -> np.ndarray:
@@ -64,11 +66,6 @@ def correlation(q1: np.ndarray, q2: np.ndarray, c: np.ndarray, out: np.ndarray |
     """
     rho = np.multiply(c, inverse_root(q1), out=out)
     rho *= inverse_root(q2)
-    return snap(rho)
-
-
-def snap(rho: np.ndarray) -> np.ndarray:
-    """Make 1 or -1 of what is that up to rounding, in place."""
     if rho.size:
         near = 1 - 4 * np.finfo(rho.dtype).eps  # two roots, two quotients and two products: 3 eps at most
         if rho.max() > near:
@@ -118,9 +115,10 @@ def corner(up: float, down: float) -> Closed:
         # (1 - rho)(1 + rho) keeps its digits where 1 - rho^2 loses them; so the angle and its sine agree.
         np.subtract(1, rho, out=sine)
         sine *= np.add(rho, 1, out=slope)
-        if sine.size and np.minimum.reduce(sine.ravel()) < 8 * np.finfo(c.dtype).eps:
-            snap(rho)
-            np.multiply(np.subtract(1, rho, out=sine), np.add(rho, 1, out=slope), out=sine)
+        flat, tiny = sine.reshape(-1), 8 * np.finfo(c.dtype).eps  # as in ``correlation``
+        if flat.size and np.minimum.reduce(flat) < tiny:
+            near = np.flatnonzero(flat < tiny)
+            flat[near], rho.reshape(-1)[near] = 0, np.copysign(1, rho.reshape(-1)[near])
         np.arccos(rho, out=slope)
         slope *= -odd
         slope += even

@@ -79,7 +79,8 @@ class Dual:
         out = np.empty((len(q), 1), q.dtype)
         column = q[:, None]
         for rows in blocks(len(q), 1):
-            self.block(column[rows], column[rows], column[rows], out[rows], None)
+            own = column[rows]
+            self.block(own, own, own, out[rows], None)
         return out[:, 0]
 
     @cached_property
