@@ -358,6 +358,10 @@ def _matmul(self: Covariances, line: MatMul):
         uses.append(atom)
     data: list = []
     opposite = self.uses.get((line.matrix, not line.transposed), ())
+    if opposite and wide and isinstance(x, Z) and rows.growth != cols.growth:
+        raise NotCoveredError(spell(line), f"{rows.name} ~ n^{rows.growth}, {cols.name} ~ n^{cols.growth}",
+                              f"{line.matrix} is used both ways between axes that grow at different rates",
+                              "give both axes one growth, or use an independent matrix")
     for u, e, node in self.dots(x, opposite):
         e += 2 * matrix.power + cols.growth - u.power
         if isinstance(u.inside, Node):

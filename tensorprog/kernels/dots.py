@@ -58,8 +58,8 @@ class Dotted(Tangents):
             self.known[key] = found | {a.number} if a.kind == "product" else found
         return self.known[key]
 
-    def derivative(self, z: Z, u: Atom) -> Z:
-        """Return dz/du for a hat u.
+    def derivative(self, z: Z, u: Atom, rest: Sequence[Atom] = ()) -> Z:
+        """Return dz/du for a hat u; ``rest``: what it is multiplied with before its expectation is taken.
 
         Raises:
             NotCoveredError: a function that jumps is in the way, times something that does not vanish on average.
@@ -69,21 +69,33 @@ class Dotted(Tangents):
             for i, a in enumerate(atoms):
                 if u.number not in self._support(a):
                     continue
-                rest = [*atoms[:i], *atoms[i + 1:]]
-                for d, g, hs, others in self._slope(a, u, rest).listed():
-                    terms.append((c * d, e + g, (*fs, *hs), [*rest, *others]))
+                others = [*atoms[:i], *atoms[i + 1:]]
+                for d, g, hs, xs in self._slope(a, u, [*rest, *others]).listed():
+                    terms.append((c * d, e + g, (*fs, *hs), [*others, *xs]))
         return Z.of(terms)
 
     def _slope(self, a: Atom, u: Atom, rest: Sequence[Atom]) -> Z:
-        """Return da/du; ``rest``: what it is multiplied with."""
         if a is u:
             return self.one
-        jumps = bool(getattr(a.fn, "jumps", ())) if a.kind in ("function", "general") else False
         key = ("slope", a.number, u.number)
-        if jumps:
-            return self._at_jumps(a, u, rest)
         if key not in self.known:
-            self.known[key] = self.derivative(a.inside, u) if a.kind == "sum" else self._chained(a, u)
+            if not self._jumps(a, u):
+                self.known[key] = self._chained(a, u) if a.fn else self.derivative(a.inside, u)
+            elif a.fn is None:  # a sum
+                return self.derivative(a.inside, u, rest)
+            else:
+                return self._at_jumps(a, u, rest)
+        return self.known[key]
+
+    def _jumps(self, a: Atom, u: Atom) -> bool:
+        """Whether there is a function that jumps between an atom and a hat."""
+        if a.kind not in ("sum", "function", "general") or u.number not in self._support(a):
+            return False
+        key = ("jumps", a.number, u.number)
+        if key not in self.known:
+            inside: Any = a.inside if a.kind == "general" else (a.inside,)
+            self.known[key] = bool(getattr(a.fn, "jumps", ())) or any(
+                self._jumps(b, u) for z in inside for _, _, powers in z.terms for b, _ in powers)
         return self.known[key]
 
     def _chained(self, a: Atom, u: Atom) -> Z:
@@ -101,10 +113,13 @@ class Dotted(Tangents):
     def _at_jumps(self, a: Atom, u: Atom, rest: Sequence[Atom]) -> Z:
         """Return zero if any function of the same argument, times the rest, vanishes on average."""
         any_one = nonlinearity("relu")  # of no parity: what vanishes with it does so by independence
-        for z in a.inside if a.kind == "general" else (a.inside,):
+        inside: Any = a.inside if a.kind == "general" else (a.inside,)
+        nested = any(self._jumps(b, u) for z in inside for _, _, powers in z.terms for b, _ in powers)
+        for z in () if nested else inside:
             inner = self.derivative(z, u)
             instead = self.general(any_one, [z], a.line) if a.kind == "general" else self.make(any_one, z, a.line)
-            if inner.terms and self.average([Z.of([(1.0, ZERO, (), rest)]), instead, inner]):
-                raise NotCoveredError(a.line, a.fn.name, "its derivative at a jump is in the limit of a product with a "
-                                      "transpose", "use a continuous function")
+            nested |= bool(inner.terms and self.average([Z.of([(1.0, ZERO, (), rest)]), instead, inner]))
+        if nested:
+            raise NotCoveredError(a.line, a.fn.name, "its derivative at a jump is in the limit of a product with a "
+                                  "transpose", "use a continuous function")
         return Z.of([])

@@ -201,6 +201,31 @@ def test_a_jump_between_a_matrix_and_its_transpose():
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_a_jump_whose_factor_vanishes_only_alone():
+    # x = r (r step(h) + r erf(h)), h = W u: E r = 0, and yet the dot has E r^2 delta(h)
+    k = nngp(parse(HEAD + """matrix R : n x d ~ N(0, 1)
+        r = R @ xi
+        h = W @ (U @ xi)
+        s = r*step(h) + r*erf(h)
+        f = V @ (W.T @ (s*r))
+        output f"""))
+    z = np.arange(-10, 10, 1 / 64) + 1 / 128
+    weight = np.exp(-z * z / 2) / np.sqrt(2 * np.pi) / 64
+    square = np.array([np.sum(weight * ((z > 0) + ERF[0](np.sqrt(q) * z)) ** 2) for q in Q])
+    dot = Q * (1 / np.sqrt(2 * np.pi * Q) + 2 / np.sqrt(np.pi * (1 + 2 * Q)))
+    want = 3 * Q**2 * square + dot**2 * Q
+    assert k.method.startswith("pair by pair") and np.abs(k.diagonal(X) - want).max() < 1e-4
+
+
+def test_axes_of_other_sizes():
+    # W of 2n x n: W'W has moments 2 and 2 + 4 of its spectrum; an axis that grows faster is refused
+    text = HEAD.replace("W : n x n", "W : m x n").replace("dim one", "dim m ~ {}\ndim one")
+    text += "f = V @ (W.T @ (W @ (U @ xi)))\n"
+    assert np.abs(nngp(parse(text.format("2*n") + "output f"))(X) - 6 * GRAM).max() < 1e-12
+    with pytest.raises(NotCoveredError, match="grow at different rates"):
+        nngp(parse(text.format("n^2") + "output f"))
+
+
 # ------------------------------------------------------------------------------- the recursion, the limit engine
 
 
