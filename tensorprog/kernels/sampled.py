@@ -243,6 +243,12 @@ class Order:
         nodes = reachable(x for row in (*table, *more) for x in row)
         order, space = bundled(nodes), {x.number: x.space for x in nodes}
         self.laws = [x for x in nodes if x.op == "law"]
+        sampled: set[int] = set()
+        for x in nodes:
+            if x.op == "expect" or any(a.number in sampled for a in x.args):
+                sampled.add(x.number)
+        #: What is the same whatever the samples are.
+        self.sure = [x for x in nodes if x.number not in sampled and x.op != "law"]
         self.singles = [b for b in order if isinstance(b, Bundle) and space[next(iter(b.results))] == "one"]
         self.steps = [b for b in order if (b.space if isinstance(b, Node) else space[next(iter(b.results))]) == "pair"]
         self.inputs = [x for x in nodes if x.space != "pair" and x.op != "law"]
@@ -274,28 +280,38 @@ class Sampler:
         """Return standard normal points, the same for one input and for pairs, which have twice as many Gaussians."""
         return points(self.seed, scramble, 2 * self.single.dims, self.samples)
 
-    def one(self, order: Order, data: Data, n: int, scramble: int) -> dict[int, np.ndarray]:
-        """Return what every input has, by node."""
-        known: dict[int, Any] = {x.number: None for x in order.laws}
-        z = self.points(scramble)
-        for bundle in order.singles:
-            known = values(bundle.args, data, n, fixed=known)
-            known |= bundle.single({a.number: _wide(known[a.number], n) for a in bundle.args}, z)
-        known = values(order.inputs, data, n, fixed=known)
-        return {x.number: _wide(known[x.number], n, x.space == "vector") for x in order.inputs}
+    def one(self, order: Order, data: Data, n: int) -> list[dict[int, np.ndarray]]:
+        """Return what every input has, by node, for every scramble."""
+        sure = values([x for x in order.sure if x.space != "pair"], data, n) | {x.number: None for x in order.laws}
+        out = []
+        for scramble in range(SCRAMBLES):
+            known: dict[int, Any] = sure
+            z = self.points(scramble)
+            for bundle in order.singles:
+                known = values(bundle.args, data, n, fixed=known)
+                known |= bundle.single({a.number: _wide(known[a.number], n) for a in bundle.args}, z)
+            known = values(order.inputs, data, n, fixed=known)
+            out.append({x.number: _wide(known[x.number], n, x.space == "vector") for x in order.inputs})
+        return out
 
-    def tile(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], shape: tuple[int, int],
-             scramble: int) -> np.ndarray:
-        """Return all kernels of a tile of pairs, (outputs, outputs, R, C)."""
-        made: dict[int, np.ndarray] = {}
-        z = self.points(scramble)
-        for step in self.whole.steps:
-            if isinstance(step, Bundle):
-                made |= step.pairs(rows, cols, made, shape, z)
-            else:
-                made[step.number] = _PAIR[step.op](step, rows, cols, made, shape)
-        return np.array([[made[x.number] if x.space == "pair" else
-                          np.broadcast_to(rows[x.number][:, None], shape) for x in row] for row in self.whole.table])
+    def tile(self, rows: Sequence[Mapping[int, np.ndarray]], cols: Sequence[Mapping[int, np.ndarray]],
+             shape: tuple[int, int]) -> np.ndarray:
+        """Return all kernels of a tile of pairs, (scrambles, outputs, outputs, R, C)."""
+        sure: dict[int, np.ndarray] = {}
+        for x in self.whole.sure:
+            if x.space == "pair":
+                sure[x.number] = _PAIR[x.op](x, rows[0], cols[0], sure, shape)
+        out = []
+        for scramble, (left, right) in enumerate(zip(rows, cols, strict=True)):
+            made, z = dict(sure), self.points(scramble)
+            for step in self.whole.steps:
+                if isinstance(step, Bundle):
+                    made |= step.pairs(left, right, made, shape, z)
+                elif step.number not in made:
+                    made[step.number] = _PAIR[step.op](step, left, right, made, shape)
+            out.append([[made[x.number] if x.space == "pair" else np.broadcast_to(left[x.number][:, None], shape)
+                         for x in row] for row in self.whole.table])
+        return np.array(out)
 
     def diagonal(self, one: Mapping[int, np.ndarray]) -> np.ndarray:
         """Return K(x, x) of every input, (outputs, outputs, N)."""
@@ -303,52 +319,54 @@ class Sampler:
 
     def diagonals_of(self, data: Data, n: int) -> tuple[np.ndarray, np.ndarray]:
         """Return K(x, x) and its standard error, (outputs, outputs, N) each."""
-        return _spread([self.diagonal(self.one(self.single, data, n, s)) for s in range(SCRAMBLES)])
+        return _spread(np.array([self.diagonal(x) for x in self.one(self.single, data, n)]))
 
     def estimate(self, one: Data, two: Data | None, n1: int, n2: int, *, workers: int | None = None,
                  progress: Callable[[int, int], object] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return all kernels and their standard errors, (outputs, outputs, N1, N2) each; symmetric without ``two``."""
-        count = len(self.diagonals)
         if two is None and n1 == 1:
-            return tuple(x[..., None] for x in self.diagonals_of(one, n1))  # pyright: ignore[reportReturnType] - two
+            value, error = self.diagonals_of(one, n1)
+            return value[..., None], error[..., None]
+        count, threads = len(self.diagonals), max(1, cores() if workers is None else workers)
         value, error = np.empty((count, count, n1, n2)), np.empty((count, count, n1, n2))
-        tiles = [(r, c) for r in spans(n1, SIDE) for c in spans(n2, SIDE) if two is not None or c.start >= r.start]
-        done = 0
-        with ThreadPoolExecutor(max(1, cores() if workers is None else workers)) as pool:
-            order, every = self.whole, range(SCRAMBLES)
-            rows = list(pool.map(lambda s: self.one(order, one, n1, s), every))
-            cols = rows if two is None else list(pool.map(lambda s: self.one(order, two, n2, s), every))
+        side = max(SIDE // 2, min(SIDE, -(-max(n1, n2) // threads)))
+        tiles = [(r, c) for r in spans(n1, side) for c in spans(n2, side) if two is not None or c.start >= r.start]
+        rows = self.one(self.whole, one, n1)
+        cols = rows if two is None else self.one(self.whole, two, n2)
 
-            def work(r: slice, c: slice, s: int) -> np.ndarray:
-                shape = (r.stop - r.start, c.stop - c.start)
-                found = self.tile({k: v[r] for k, v in rows[s].items()}, {k: v[c] for k, v in cols[s].items()},
-                                  shape, s)
-                if two is None and r.start == c.start:
-                    found = (found + found.transpose(1, 0, 3, 2)) / 2
-                    here = np.arange(shape[0])
-                    found[:, :, here, here] = self.diagonal(rows[s])[:, :, r]
-                return found
+        def work(tile: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+            r, c = tile
+            shape = (r.stop - r.start, c.stop - c.start)
+            found = self.tile([{k: v[r] for k, v in x.items()} for x in rows],
+                              [{k: v[c] for k, v in x.items()} for x in cols], shape)
+            if two is None and r.start == c.start:
+                np.copyto(found, found.transpose(0, 2, 1, 4, 3).copy(), where=np.tri(shape[0], k=-1, dtype=bool))
+                here = np.arange(shape[0])
+                found[..., here, here] = np.array([self.diagonal(x)[:, :, r] for x in rows])
+            return _spread(found)
 
-            jobs = [(r, c, [pool.submit(work, r, c, s) for s in range(SCRAMBLES)]) for r, c in tiles]
-            for r, c, futures in jobs:
-                value[:, :, r, c], error[:, :, r, c] = _spread([f.result() for f in futures])
-                if two is None and r.start != c.start:
-                    for x in (value, error):
-                        x[:, :, c, r] = x[:, :, r, c].transpose(1, 0, 3, 2)
-                futures.clear()
-                done += 1
-                if progress is not None:
-                    progress(done, len(tiles))
+        with ThreadPoolExecutor(threads) as pool:
+            try:
+                jobs = [(r, c, pool.submit(work, (r, c))) for r, c in tiles]
+                for done, (r, c, job) in enumerate(jobs, 1):
+                    value[:, :, r, c], error[:, :, r, c] = job.result()
+                    if two is None and r.start != c.start:
+                        for x in (value, error):
+                            x[:, :, c, r] = x[:, :, r, c].transpose(1, 0, 3, 2)
+                    if progress is not None:
+                        progress(done, len(tiles))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
         return value, error
 
 
-def _spread(found: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mean over scrambles and its standard error."""
-    whole = np.stack(found)
-    if not np.isfinite(whole).all():
-        raise NotCoveredError("a sampled expectation", whole[~np.isfinite(whole)][0], "a function of the network is "
+def _spread(found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean over scrambles, the first axis, and its standard error."""
+    if not np.isfinite(found).all():
+        raise NotCoveredError("a sampled expectation", found[~np.isfinite(found)][0], "a function of the network is "
                               "not finite at a sample", "functions that are defined on the whole real line")
-    return whole.mean(axis=0), whole.std(axis=0, ddof=1) / len(whole) ** 0.5
+    return found.mean(axis=0), found.std(axis=0, ddof=1) / len(found) ** 0.5
 
 
 def _wide(x: Any, n: int, vector: bool = False) -> np.ndarray:
