@@ -201,6 +201,16 @@ def test_a_jump_between_a_matrix_and_its_transpose():
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+def test_a_matrix_whose_entries_have_a_mean():
+    # A x = the mean of x plus a Gaussian; backwards the mean of V vanishes
+    text = HEAD + "matrix A : n x n ~ N(n^-1, n^-1)\nf = V @ (A @ relu(W @ (U @ xi)))\noutput f"
+    k1, k0 = arccos(Q[:, None], Q[None], GRAM)
+    k1 = k1 + np.sqrt(np.outer(Q, Q)) / (2 * np.pi)
+    for make, want in ((nngp, k1), (ntk, k1 + 2 * k0 * GRAM)):
+        k = make(parse(text))
+        assert np.abs(k(X) - want).max() < 1e-13 and k.method == "pair by pair, closed form"
+
+
 def test_a_jump_whose_factor_vanishes_only_alone():
     # x = r (r step(h) + r erf(h)), h = W u: E r = 0, and yet the dot has E r^2 delta(h)
     k = nngp(parse(HEAD + """matrix R : n x d ~ N(0, 1)
