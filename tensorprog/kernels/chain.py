@@ -6,6 +6,7 @@ Then nothing is computed layer by layer: one table is read for each pair.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,12 +28,17 @@ class Chain:
         self.composition, self.tangent = composition, tangent
         self.inputs = [data, variance]
 
-    def run(self, rows: dict[int, np.ndarray], cols: dict[int, np.ndarray], out: np.ndarray, free: list) -> None:
+    def run(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], out: np.ndarray, free: list) -> None:
         """Write one tile."""
         c = rows[self.data.number] @ cols[self.data.number].T
         c *= self.first
         q1, q2 = rows[self.variance.number], cols[self.variance.number]
         self.composition.kernel(q1, q2, c, self.scale, ntk=self.tangent, out=out)
+
+    def diagonal(self, one: Mapping[int, np.ndarray], n: int) -> np.ndarray:
+        """Return K(x, x) of every input, (N,): what the layers make of correlation 1."""
+        value = self.composition.exact(np.zeros(1), np.full(1, np.pi))[self.tangent]
+        return one[self.variance.number] * (self.scale * float(value[0]))
 
 
 def find(x: Z, graph: Graph, tangent: bool) -> Chain | None:

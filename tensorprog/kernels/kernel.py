@@ -339,7 +339,7 @@ class Kernel:
     def _diagonal(self, names: tuple[str, str], one: dict[str, np.ndarray], n: int,
                   known: dict[int, np.ndarray]) -> np.ndarray:
         schedule = self._schedules[names]
-        if isinstance(schedule, Grid):
+        if isinstance(schedule, (Grid, Chain)):
             return schedule.diagonal(_given(schedule, one, known, n, np.dtype(float)), n)
         root = self._roots[names]
         return np.broadcast_to(np.asarray(values([root], one, n, fixed=known)[root.number], float), (n,))
