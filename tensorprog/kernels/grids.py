@@ -203,17 +203,16 @@ class _Tile:
     def blocks(self, fn: Dual, pairs: Pairs, q1: np.ndarray, q2: np.ndarray, K: np.ndarray,
                slope: np.ndarray | None) -> None:
         """Write the duals where variances are 0, or of functions without a closed form."""
-        if pairs.whole and not self.alone:
-            for part, i, j in pairs.blocks:
-                c, slopes = K[part].reshape(len(i), -1), None if slope is None else slope[part].reshape(len(i), -1)
-                fn.block(q1[i].reshape(-1, 1), q2[j].reshape(1, -1), c, c, slopes)
+        if self.alone:
+            c, slopes = K.reshape(-1, 1), None if slope is None else slope.reshape(-1, 1)
+            fn.block(q1[pairs.i].reshape(-1, 1), q2[pairs.j].reshape(-1, 1), c, c, slopes)
             return
-        for part in spans(len(K), max(1, BLOCK // K.shape[1])):
-            c, slopes = (None if x is None else x[part].reshape(-1, 1) for x in (K, slope))
-            q, p = q1[pairs.i[part]], q2[pairs.j[part]]
-            if not self.alone:
-                q, p = np.broadcast_arrays(q[:, :, None], p[:, None, :])
-            fn.block(q.reshape(-1, 1), p.reshape(-1, 1), c, c, slopes)
+        parts = pairs.blocks if pairs.whole else [(slice(p, p + 1), [i], [j]) for p, (i, j) in enumerate(
+            zip(pairs.i, pairs.j, strict=True))]
+        for part, i, j in parts:
+            left = q1[i].reshape(-1, 1)
+            c, slopes = (None if x is None else x[part].reshape(len(left), -1) for x in (K, slope))
+            fn.block(left, q2[j].reshape(1, -1), c, c, slopes)
 
 
 def _snap(K: np.ndarray, same: np.ndarray, q1: np.ndarray, q2: np.ndarray) -> None:

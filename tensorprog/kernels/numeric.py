@@ -33,6 +33,8 @@ OCTAVES, LOGS, ANGLES = 2, 13, (32, 64, 128, 256)
 KINKS, POINTS, CHUNK = 128, 14, 1 << 21
 #: Up to this many pairs nested panels are quicker than a table made by them.
 FEW = 512
+#: Pairs with variances of their own that are read from a table at once.
+COLUMNS = 1024
 #: Where panels end around a feature, in units of its width.
 GRADES = (-4.0, -1.5, -0.5, 0.0, 0.5, 1.5, 4.0)
 _X, _W = legendre.leggauss(POINTS)
@@ -189,8 +191,8 @@ class Interpolant:
     def by_octaves(self, q1, q2, t, out):
         """Write values from Chebyshev polynomials in the variances' logarithms and the angle."""
         if q2.shape != (1, t.shape[1]):  # pairs one by one, all of them columns
-            for i in range(len(q1)):
-                self.by_octaves(q1[i:i + 1], q2[i:i + 1], t[i:i + 1], out[i:i + 1])
+            for part in range(0, len(q1), COLUMNS):
+                self.one_by_one(*(x[part:part + COLUMNS, 0] for x in (q1, q2, t, out)))
             return
         (level1, place1), (level2, place2) = (_octave(q.ravel()) for q in (q1, q2))
         basis1, basis2 = (chebyshev.chebvander(x, LOGS - 1) for x in (place1, place2))
@@ -205,6 +207,17 @@ class Interpolant:
                 cut = np.ix_(rows, columns)
                 seen = chebyshev.chebvander(angle[cut], n3 - 1) @ own.transpose(0, 2, 1)
                 out[cut] = np.einsum("rcn,cn->rc", seen, basis2[columns, :n2])
+
+    def one_by_one(self, q1, q2, t, out):
+        """Do the same for pairs with variances of their own, all of shape (pairs,)."""
+        (level1, place1), (level2, place2) = _octave(q1), _octave(q2)
+        basis1, basis2 = (chebyshev.chebvander(x, LOGS - 1) for x in (place1, place2))
+        for i, j in np.unique(np.stack([level1, level2], 1), axis=0):
+            here = np.flatnonzero((level1 == i) & (level2 == j))
+            tensor = self.octaves(int(i), int(j))
+            n1, n2, n3 = tensor.shape
+            own = np.matmul(basis2[here, None, :n2], np.tensordot(basis1[here, :n1], tensor, 1))[:, 0]
+            out[here] = np.einsum("nc,nc->n", own, chebyshev.chebvander(t[here] * (2 / math.pi), n3 - 1))
 
     def _octaves(self, i: int, j: int) -> np.ndarray:
         # Chebyshev coefficients for log2 q1 from OCTAVES i to OCTAVES (i + 1), q2 likewise; (LOGS, LOGS, angles).
