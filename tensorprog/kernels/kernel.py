@@ -256,7 +256,7 @@ class Kernel:
 
         Returns:
             (N1, N2), float32 if X1 is and else float64; for several outputs (outputs, outputs, N1, N2). Beside it, a
-            few tiles of 160 x 160 numbers a thread are needed, whatever N is.
+            few tiles of at most 200,000 numbers a thread are needed, whatever N is.
 
         Raises:
             ProgramError: shapes that do not fit the network's inputs, or numbers that are not finite.
