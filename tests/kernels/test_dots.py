@@ -268,6 +268,17 @@ def test_several_inputs_and_a_matrix_both_ways():
         assert np.abs(k(data) - other.estimate(named, None, 2, 2)[0][0, 0]).max() < 1e-12
 
 
+def test_several_outputs_and_options():
+    program = parse(HEAD + "x = U @ xi\nh = W @ x\nf = V @ erf(x)\ng = V @ (W.T @ relu(h))\noutput f, g")
+    options = {"variances": {"U": 0.5, "W": 0.3}, "multipliers": {"W": 1.5}, "rates": {"U": 2.0}}
+    for make in (nngp, ntk):
+        k = make(program, **options)
+        other = Pairwise(k.kind, program, {}, ("f", "g"), ("xi",), options)
+        want = other.estimate({"xi": X}, None, 2, 2)[0]
+        assert np.abs(k(X) - want).max() < 1e-12 and np.abs(want[0, 1] - want[1, 0]).max() > 1e-3
+        assert np.abs(k(X, X[::-1]) - want[..., ::-1]).max() < 1e-12
+
+
 def random_network(rng):
     """Return a network of random lines that uses a matrix both ways."""
     net = Net()
