@@ -15,6 +15,7 @@ from tensorprog.kernels.compose import Composition, compose
 from tensorprog.kernels.dual import dual
 from tensorprog.kernels.expectations import Atom, Z
 from tensorprog.kernels.plan import Graph, Node
+from tensorprog.kernels.rows import product
 from tensorprog.kernels.tiles import ROWS
 
 
@@ -30,7 +31,7 @@ class Chain:
 
     def run(self, rows: Mapping[int, np.ndarray], cols: Mapping[int, np.ndarray], out: np.ndarray, free: list) -> None:
         """Write one tile."""
-        c = rows[self.data.number] @ cols[self.data.number].T
+        c = product(rows[self.data.number], cols[self.data.number], np.empty(out.shape, out.dtype))
         c *= self.first
         q1, q2 = rows[self.variance.number], cols[self.variance.number]
         self.composition.kernel(q1, q2, c, self.scale, ntk=self.tangent, out=out)

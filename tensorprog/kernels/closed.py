@@ -17,7 +17,7 @@ import numpy as np
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
 from tensorprog.atoms.registry import nonlinearity
-from tensorprog.kernels.rows import scratch
+from tensorprog.kernels.rows import product, scratch
 
 Formula = Callable[..., None]
 
@@ -53,7 +53,7 @@ class Closed:
 def outer(left: np.ndarray, right: np.ndarray, k: int, out: np.ndarray) -> np.ndarray:
     """Write the sum of two products of features, from the k-th on, into ``out``: of rows and columns, or one by one."""
     if len(right) == out.shape[1]:
-        return np.matmul(left[:, k:k + 2], right[:, k:k + 2].T, out=out)
+        return product(left[:, k:k + 2], right[:, k:k + 2], out)
     out[:, 0] = np.einsum("nk,nk->n", left[:, k:k + 2], right[:, k:k + 2])
     return out
 

@@ -24,6 +24,8 @@ LONG = 200_000
 SCRATCH = 6
 #: Matrices up to this many entries are not worth a thread.
 SMALL = 1 << 16
+#: Multiplications up to which OpenBLAS starts no threads, which would spin for milliseconds afterwards.
+ALONE = 1 << 18
 _INSIDE = threading.local()
 
 
@@ -42,6 +44,22 @@ def scratch(count: int, shape: tuple[int, ...], dtype) -> list[np.ndarray]:
     if not hasattr(_INSIDE, "scratch"):
         _INSIDE.scratch = np.empty((SCRATCH, LONG))
     return [row.view(dtype)[:size].reshape(shape) for row in _INSIDE.scratch[:count]]
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Write ``a @ b.T`` into ``out``, in parts for which no other threads are started unless it is much work.
+
+    >>> product(np.eye(2), np.array([[1.0, 2.0], [3.0, 4.0]]), np.empty((2, 2)))
+    array([[1., 3.],
+           [2., 4.]])
+    """
+    n, d = a.shape
+    if n * len(b) * d <= ALONE or d > 128:
+        return np.matmul(a, b.T, out=out)
+    step = max(8, ALONE // (n * d))
+    for start in range(0, len(b), step):
+        np.matmul(a, b[start:start + step].T, out=out[:, start:start + step])
+    return out
 
 
 def cores() -> int:

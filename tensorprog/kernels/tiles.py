@@ -12,7 +12,7 @@ import numpy as np
 from tensorprog.kernels.closed import Closed
 from tensorprog.kernels.dual import Dual, dual
 from tensorprog.kernels.plan import BOTH, COL, ROW, Node, reachable
-from tensorprog.kernels.rows import BLOCK, LONG, on_cores, portions
+from tensorprog.kernels.rows import BLOCK, LONG, on_cores, portions, product
 
 #: Side of a square tile.
 SIDE = 160
@@ -120,7 +120,7 @@ class Schedule:
             elif x.op == "gram":
                 u, v = x.args
                 tile.made[x.number] = tile.take()
-                np.matmul(rows[u.number], cols[v.number].T, out=tile.made[x.number])
+                product(rows[u.number], cols[v.number], tile.made[x.number])
             elif x.op == "dual":
                 tile.dual(step)
             else:

@@ -12,7 +12,7 @@ from scipy import stats
 
 import tensorprog as tp
 from tensorprog.errors import NotCoveredError, ProgramError
-from tensorprog.kernels import tiles
+from tensorprog.kernels import rows, tiles
 from tensorprog.kernels.kernel import nngp, ntk
 from tensorprog.kernels.tiles import Schedule
 from tensorprog.program.text import parse
@@ -352,17 +352,17 @@ def test_memory_is_that_of_the_tiles():
     k = ntk(mlp(*("erf",) * 8, biases=True))
     schedule = k._schedules["f", "f"]
     assert isinstance(schedule, Schedule) and schedule.width <= 7  # whatever the depth
-    X = RNG.standard_normal((1500, 2))
-    out = np.empty((1500, 1500))
+    X = RNG.standard_normal((3000, 2))
+    out = np.empty((3000, 3000))
     k(X[:300])
     tracemalloc.start()
     k(X, out=out, workers=2)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    tile = tiles.SIDE**2 * 8
-    per_input = 1500 * 8 * 2 * len(k.covariances.graph.nodes)  # what inputs have, twice while it is copied
-    # beside the kernel: a few arrays a thread, and what the formulas take (a dozen)
-    assert peak < 2 * (schedule.width + 14) * tile + per_input < out.nbytes * 2
+    tile = rows.LONG * 8
+    per_input = 3000 * 8 * 4 * len(k.covariances.graph.nodes)  # what inputs have, and duals need of it
+    # beside the kernel: a few arrays a thread, and what the formulas take (half a dozen)
+    assert peak < 2 * (schedule.width + rows.SCRATCH + 1) * tile + per_input < out.nbytes
     assert tiles.spans(20_000)[0] == slice(0, 160) and len(tiles.spans(20_000)) == 125
 
 
