@@ -154,6 +154,19 @@ def test_position_by_position(make, activation, monkeypatch):
     np.testing.assert_allclose(one(X), other(X), rtol=1e-11)
 
 
+@pytest.mark.parametrize("slow", ["W1_k1 W1_k2", "W2_k1 W2_k2", "W2_k1", "W1_b"])
+def test_slower_weights(slow):
+    """What learns at a smaller power of n adds nothing."""
+    net, X = tp.nets.cnn(2, size=4, kernel=2, activation="erf", d_in=2, bias=True), RNG.standard_normal((3, 4, 2))
+    values = oracle.exponents(net)
+    given = {w.out: {s: values[f"{s}[{w.out}]"] for s in "abc"} for w in net.params}
+    for name in slow.split():
+        given[name]["c"] += 1
+    K = ntk(net, given)(X)
+    np.testing.assert_allclose(K, ntk(net, rates=dict.fromkeys(slow.split(), 0))(X), rtol=1e-12)
+    assert abs(K - ntk(net)(X)).max() > 0.01 * K.max()
+
+
 def test_weights_add_up():
     """Tangent kernels of single weights: a layer whose matrices learn at several rates is no grid."""
     net = tp.nets.cnn(2, size=4, kernel=2, activation="erf", d_in=2, bias=True)
@@ -217,6 +230,13 @@ def test_equal_opposite_and_zero_inputs(make, readout, activation):
     assert np.linalg.eigvalsh(K).min() > -1e-12 * K.max()
     if activation == "erf":
         np.testing.assert_allclose(K[0, 2], -K[0, 0], rtol=1e-12)
+
+
+def test_sums_of_many_terms_at_equal_inputs():
+    """Covariances and variances are sums in two orders; their ratio is 1 all the same, where the slope has a root."""
+    k = ntk(tp.nets.cnn(3, size=4, kernel=1, activation="relu", readout="flatten", d_in=3000))
+    X = RNG.standard_normal((100, 4, 3000))
+    np.testing.assert_allclose(np.diag(k(X, X.copy())), k.diagonal(X), rtol=1e-12)
 
 
 def test_the_diagonal_of_relu_is_known():
