@@ -68,6 +68,24 @@ def test_products_of_many_functions_against_quadrature():
                   np.array([[own[0], cross], [cross, own[1]]]))
 
 
+def test_a_gate_by_itself_is_a_square():
+    """relu(h) h, whose slope jumps at first sight: arc-cosine kernels of orders 2 and 1 (cho2009kernel)."""
+    X = np.array([[1.0, 0.5], [-0.3, 0.8]])
+    size = np.sqrt(np.outer(*[(X * X).sum(axis=1)] * 2))
+    c = np.clip(X @ X.T / size, -1, 1)
+    angle, sine = np.arccos(c), np.sqrt(1 - c * c)
+    square = size**2 * (3 * sine * c + (np.pi - angle) * (1 + 2 * c * c)) / (2 * np.pi)
+    slopes = 4 * size * (sine + (np.pi - angle) * c) / (2 * np.pi)
+    net = network("h = U @ xi\ny = relu(h)*h\nf = V @ y\noutput f")
+    assert_within(nngp(net), X, square)
+    assert_within(ntk(net), X, square + slopes * (X @ X.T))
+
+
+def test_few_samples_of_many_gaussians():
+    K, error = nngp(tp.nets.batchnorm(1, batch=8), samples=4).estimate(RNG.standard_normal((2, 8, 3)))
+    assert np.isfinite(K).all() and np.all(error < 1)
+
+
 @pytest.mark.parametrize("batch, activation", [(4, "relu"), (6, "identity"), (5, "tanh")])
 def test_batches_of_orthogonal_inputs_are_at_the_fixed_point(batch, activation):
     """B.batchnorm.relu.B4, B.batchnorm.id, and a function without a degree."""
