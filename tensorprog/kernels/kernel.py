@@ -50,6 +50,9 @@ def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kern
         rates: the learning rate's factor, likewise (NTK only).
         exponents: of declared multipliers: ``{"alpha": 1}`` is 1/d attention, whose logits have a limit.
         optimizer: whose table of a parametrization counts, "sgd" by default.
+        samples, seed: where an expectation has no dual (functions of what is not Gaussian or of several vectors,
+            products of many: gated units, softmax over growing heads, batch normalization), how many points each of 8
+            independent scrambles of the whole recursion takes (a power of 2), and which; see ``Kernel.estimate``.
         exact: where expectations would be sampled, take the limit of each pair of inputs by the limit engine instead:
             closed forms, or integrals over up to three Gaussians, but a tenth of a second to a minute a pair.
 
