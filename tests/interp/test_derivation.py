@@ -245,7 +245,7 @@ def test_random_programs(seed):
 
 
 def test_what_is_not_known_is_told():
-    words = told("dim n\nmatrix W : n x n\nvector x : n\nh = W @ x\ns = mean(x * h)", "s")
+    words = told("dim n\nmatrix W : n x n\nvector x : n\ny = W.T @ x\nh = W @ x\ns = mean(x * h)", "s")
     assert words == ["s = mean(x*h)", "tends to 0, and its leading order is not known"] or \
         words == ["s = mean(x*h)   tends to 0, and its leading order is not known"]
 
