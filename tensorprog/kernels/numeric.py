@@ -22,8 +22,9 @@ from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.closed import Formula, correlation
 from tensorprog.kernels.lookup import Lookup, chebyshev_coefficients, chebyshev_nodes
 
-#: Errors of interpolation, relative to sqrt(E phi^2 E psi^2); the promise is 1e-8.
-TOLERANCE = 1e-10
+#: Errors of interpolation, relative to sqrt(E phi^2 E psi^2): what is aimed at, and the last terms of a table in several
+#: variables that are put up with. The promise is 1e-8.
+TOLERANCE, LAST = 1e-10, 2.5e-9
 #: Hermite coefficients, and the trapezoidal rules that find them (one is right where two agree halfway).
 ORDER, STEPS, REACH, HALFWAY = 2048, (0.02, 0.01), 13.0, 1e-6
 #: Chebyshev polynomials for some octaves of variances (tanh and its like are singular a half turn of the logarithm
@@ -31,12 +32,13 @@ ORDER, STEPS, REACH, HALFWAY = 2048, (0.02, 0.01), 13.0, 1e-6
 OCTAVES, LOGS, ANGLES = 2, 13, (32, 64, 128, 256)
 #: Kinks that nested panels follow; values a panel; evaluations at once.
 KINKS, POINTS, CHUNK = 128, 14, 1 << 21
-#: Up to this many pairs nested panels are quicker than a table made by them.
-FEW = 512
+#: Up to this many pairs nested panels are quicker than a table made by them, of what has kinks or variances like these.
+FEW, LARGE = 512, 256.0
 #: Pairs with variances of their own that are read from a table at once.
 COLUMNS = 1024
-#: Where panels end around a feature, in units of its width.
-GRADES = (-4.0, -1.5, -0.5, 0.0, 0.5, 1.5, 4.0)
+#: Where panels end around a feature, in units of its width; also in its exponential tails if it is this narrow, since
+#: else a panel of length 1 does for them.
+GRADES, TAILS, NARROW = (-4.0, -1.5, -0.5, 0.0, 0.5, 1.5, 4.0), (-16.0, -8.0, 8.0, 16.0), 0.25
 _X, _W = legendre.leggauss(POINTS)
 
 
@@ -146,7 +148,9 @@ def _cuts(features, shape: tuple[int, ...], far: float) -> np.ndarray:
     # Ends of panels on [-far, far], graded around each (centre, width).
     edges = [np.broadcast_to(x, shape) for x in np.linspace(-far, far, math.ceil(far) + 1)]
     with np.errstate(over="ignore", invalid="ignore"):
-        edges += [np.broadcast_to(np.nan_to_num(a + b * o), shape) for a, b in features for o in GRADES]
+        for a, b in features:
+            edges += [np.broadcast_to(np.nan_to_num(a + b * o), shape) for o in GRADES]
+            edges += [np.broadcast_to(np.nan_to_num(a + np.where(np.abs(b) < NARROW, b * o, 0)), shape) for o in TAILS]
     return np.sort(np.clip(np.stack(edges, -1), -far, far), -1)
 
 
@@ -174,7 +178,7 @@ class Interpolant:
         """Write the values into ``out``; q1 is a column, q2 a row, or all are columns."""
         q1, q2, c = (x.astype(float, copy=False) for x in (q1, q2, c))
         t = np.arcsin(correlation(q1, q2, c))
-        few = bool(self.rule.kinks) and c.size <= FEW
+        few = c.size <= FEW and (bool(self.rule.kinks) or max(q1.max(initial=0), q2.max(initial=0)) > LARGE)
         if agree(q1) and agree(q2) and not few:
             out[...] = self.curve(_mean(q1), _mean(q2))(t / math.pi + 0.5)
         elif self.rule.central and not few:
@@ -224,19 +228,21 @@ class Interpolant:
         if i > j and self.rule.phi == self.rule.psi:
             return self.octaves(j, i).transpose(1, 0, 2)
         s1, s2 = (2 ** (OCTAVES / 2 * (k + (1 + chebyshev_nodes(LOGS)) / 2)) for k in (i, j))
-        tensor, worst = np.zeros(0), 1.0
+        tensor, size, worst = np.zeros(0), 0.0, 1.0
         for n in ANGLES:
             a = chebyshev_coefficients(self.rule.values(s1, s2, chebyshev_nodes(n) * (math.pi / 2)))
             tensor = chebyshev_coefficients(chebyshev_coefficients(a.transpose(2, 1, 0)).transpose(0, 2, 1))
             tensor, size = tensor.transpose(1, 2, 0), np.abs(a).max()
             angles = np.abs(tensor[..., -2:]).max() / size
             worst = max(angles, np.abs(tensor[-1:]).max() / size, np.abs(tensor[:, -1:]).max() / size)
-            if angles < TOLERANCE and worst < 10 * TOLERANCE:
-                a, b, c = (np.flatnonzero(np.abs(tensor).max(axis) > 0.1 * TOLERANCE * size)[-1] + 1
-                           for axis in ((1, 2), (0, 2), (0, 1)))
-                return np.ascontiguousarray(tensor[:a, :b, :c])
-        raise NotCoveredError(self.where, worst, "variances and angles are not resolved by a table",
-                              "smaller variances, or a formula with kinks that are named")
+            if angles < TOLERANCE:  # more of them would not help
+                break
+        if not worst < LAST:
+            raise NotCoveredError(self.where, worst, "variances and angles are not resolved by a table",
+                                  "smaller variances, or a formula with kinks that are named")
+        a, b, c = (np.flatnonzero(np.abs(tensor).max(axis) > 0.1 * TOLERANCE * size)[-1] + 1
+                   for axis in ((1, 2), (0, 2), (0, 1)))
+        return np.ascontiguousarray(tensor[:a, :b, :c])
 
 
 def agree(q: np.ndarray) -> bool:

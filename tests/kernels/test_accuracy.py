@@ -8,6 +8,7 @@ import pytest
 
 from tensorprog.atoms.registry import nonlinearity
 from tensorprog.kernels.dual import dual
+from tensorprog.kernels.numeric import FEW
 from tensorprog.kernels.rows import LONG, portions
 
 CORRELATIONS = [0.0, 0.3, -0.7, 0.95, -0.9999, 1 - 1e-6, 1 - 1e-10, 1.0, -1.0]
@@ -24,7 +25,8 @@ def trapezoid(phi, q1: float, q2: float, rho: float) -> float:
 
 
 @pytest.mark.parametrize("name", ["tanh", "silu", "sigmoid", "softplus"])
-@pytest.mark.parametrize("q", [(1e-8, 1e-8), (1e-6, 2e-3), (0.3, 0.31), (2.0, 7.0), (20.0, 20.0), (20.0, 50.0)])
+@pytest.mark.parametrize("q", [(1e-8, 1e-8), (1e-6, 2e-3), (0.3, 0.31), (2.0, 7.0), (20.0, 20.0), (20.0, 50.0),
+                               (400.0, 700.0), (900.0, 0.1)])
 def test_interpolated_duals(name, q):
     """To 1e-8 of ``sqrt(E phi^2 E psi^2)``; tables are made for 1e-10."""
     phi = nonlinearity(name)
@@ -33,6 +35,18 @@ def test_interpolated_duals(name, q):
         c = rho * math.sqrt(q[0] * q[1])
         found = dual(phi).matrix(np.array(q[:1]), np.array(q[1:]), np.array([[c]]))[0, 0]
         assert found == pytest.approx(trapezoid(phi, *q, c / math.sqrt(q[0] * q[1])), abs=1e-9 * size)
+
+
+@pytest.mark.slow
+def test_tables_at_large_variances():
+    """Exponential tails between the panels of a narrow feature are part of it."""
+    q1, q2 = np.array([400.0, 500.0] * 20), np.array([600.0, 450.0] * 20)
+    rho = np.array(CORRELATIONS[:8] * 5)[:, None].repeat(len(q2), 1)
+    phi = nonlinearity("tanh")
+    assert rho.size > FEW
+    found = dual(phi).matrix(q1, q2, rho * np.sqrt(q1[:, None] * q2))
+    for i, j in ((0, 0), (3, 1), (4, 0), (5, 1), (6, 0), (7, 0)):
+        assert found[i, j] == pytest.approx(trapezoid(phi, q1[i], q2[j], rho[i, j]), abs=1e-9)
 
 
 def test_the_trapezoidal_rule_is_not_the_one_under_test():
