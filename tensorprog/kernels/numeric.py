@@ -22,8 +22,8 @@ from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.closed import Formula, correlation
 from tensorprog.kernels.lookup import Lookup, chebyshev_coefficients, chebyshev_nodes
 
-#: Errors of interpolation, relative to sqrt(E phi^2 E psi^2): what is aimed at, and the last terms of a table in several
-#: variables that are put up with. The promise is 1e-8.
+#: Errors of interpolation, relative to sqrt(E phi^2 E psi^2): what is aimed at, and the last terms of a table in
+#: variances and angles that are put up with. The promise is 1e-8.
 TOLERANCE, LAST = 1e-10, 2.5e-9
 #: Hermite coefficients, and the trapezoidal rules that find them (one is right where two agree halfway).
 ORDER, STEPS, REACH, HALFWAY = 2048, (0.02, 0.01), 13.0, 1e-6
