@@ -44,6 +44,8 @@ def kernel(
     for option, path in (("--out", out), ("--error", error)):
         if path is not None and not Path(path).absolute().parent.is_dir():
             raise ParseError(option, path, "there is no such folder", "make it first")
+    if error is not None and Path(error).absolute() == Path(out).absolute():
+        raise ParseError("--error", error, "the kernel itself goes there", "give another file")
     given = read_parametrization(parametrization, abc)
     program = network(spec, settings, regime)
     made = Kernel("ntk" if kind == "ntk" else "nngp", program, "ntp" if given is None else given, optimizer=optimizer,

@@ -101,3 +101,8 @@ def test_no_inputs_at_all(capsys):
     np.save("X.npy", np.empty((0, 3)))
     assert answer(capsys, "kernel", "mlp", "--inputs", "X.npy", "--out", "K.npy")["shape"] == [0, 0]
     assert np.load("K.npy").shape == (0, 0)
+
+
+def test_the_error_has_a_file_of_its_own(capsys, X):
+    status, _, err = run(capsys, "kernel", "mlp", "--inputs", "X.npy", "--out", "K.npy", "--error", "./K.npy")
+    assert status == 2 and "the kernel itself goes there" in err and not Path("K.npy").exists()
