@@ -10,8 +10,9 @@ Source: yang2019wide (the recursion for any architecture), yang2020tp2 (tangent 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
+from numbers import Real
 from typing import Any
 
 from tensorprog.atoms.nonlinearity import Nonlinearity
@@ -19,11 +20,12 @@ from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.exponents.scale import Scale
 from tensorprog.interp.covered import Covered
 from tensorprog.interp.rules import Rules
+from tensorprog.kernels.copies import Options
 from tensorprog.kernels.dots import Dotted
 from tensorprog.kernels.expectations import ZERO, Atom, Z
 from tensorprog.kernels.plan import Graph, Node
+from tensorprog.kernels.readings import Fixed, Matrix, Number
 from tensorprog.kernels.tangent import count
-from tensorprog.program.dims import Dim
 from tensorprog.program.instructions import (
     Constant,
     Data,
@@ -42,42 +44,6 @@ from tensorprog.program.program import Program, spell
 
 covariance = Rules("covariance", listed=False)
 
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A scalar: ``node * n^power``; ``node`` is None if it stays random in the limit."""
-
-    power: Fraction
-    node: Node | None
-
-
-@dataclass(frozen=True, slots=True)
-class Fixed:
-    """A vector along a fixed axis that is not random: ``node * n^power``."""
-
-    power: Fraction
-    node: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Matrix:
-    """A matrix with entries ``mean n^mean_power + N(0, variance n^(2 power))``.
-
-    ``rate n^rate_power``: learning rate times the squared multiplier; 0 if it is not trained.
-    """
-
-    name: str
-    rows: Dim
-    cols: Dim
-    variance: float
-    power: Fraction
-    mean: float
-    mean_power: Fraction
-    rate: float
-    rate_power: Fraction
-
-
-Options = Mapping[str, float]
 #: What options may name in any network, so that they need not follow its depth.
 ROLES = frozenset(("*", "input", "hidden", "readout", "bias", "gain"))
 
@@ -110,6 +76,8 @@ class Covariances(Dotted):
         self.uses = {}
         self.atoms: dict[tuple, Atom] = {}
         self.checked = False
+        #: A number is within n^-noise of its limit.
+        self.noise = min((d.growth for d in network.dims.values() if not d.is_fixed), default=ZERO) / 2
         for line in network.lines:
             self.env[line.out] = self.settle(lambda line=line: covariance[line](self, line))
 
@@ -120,7 +88,7 @@ class Covariances(Dotted):
                 if name not in known:
                     raise ProgramError(option, name, "the network has no weight and no role of this name",
                                        "use " + ", ".join(sorted(known - {""})))
-                if not x >= 0 or x == float("inf"):
+                if not isinstance(x, Real) or not 0 <= x < float("inf"):
                     raise ProgramError(f"{option}[{name}]", x, "not a number of at least 0", "give a finite number")
 
     def option(self, option: str, line: Any) -> float | None:
@@ -232,6 +200,8 @@ def varied(network: Program, inputs: Sequence[str] | None) -> tuple[str, ...]:
     if inputs is None:
         open_ones = tuple(k for k, law in data.items() if law.values is None and law.onehot is None)
         return open_ones or tuple(data)
+    if len(set(inputs)) < len(inputs):
+        raise ProgramError("inputs", ", ".join(inputs), "an input is there twice", "name each once")
     for name in inputs:
         if name not in data:
             raise ProgramError("inputs", name, "the network has no data input of this name",
@@ -364,12 +334,13 @@ def _matmul(self: Covariances, line: MatMul):
                               "give both axes one growth, or use an independent matrix")
     for u, e, node in self.dots(x, opposite):
         e += 2 * matrix.power + cols.growth - u.power
-        if isinstance(u.inside, Node):
-            data.append((e, gain, [node, u.inside]))
+        if isinstance(u.inside, Node):  # a hat's power is its vector's, times an entry's
+            data.append((e + u.power - matrix.power, gain, [node, u.inside]))
         else:
             terms += [(c * gain, e + g, (node, *fs), atoms) for c, g, fs, atoms in u.inside.listed()]
     if data and not wide:  # along a fixed axis it is larger than what is random
-        return Fixed(data[0][0], self.graph.spread([(c, parts) for _, c, parts in data]))
+        top = max(e for e, _, _ in data)
+        return Fixed(top, self.graph.spread([(c, parts) for e, c, parts in data if e == top]))
     if not wide and isinstance(x, Z) and any(u.number in self.support(x) for u in opposite):
         raise NotCoveredError(spell(line), line.vector, f"it depends on {line.matrix}, coordinate by coordinate, so "
                               "that sums of their products are not simply Gaussian", "use an independent matrix")
@@ -407,7 +378,12 @@ def _nonlin(self: Covariances, line: Nonlin):
                 raise NotCoveredError(spell(line), f"n^({x.power})", f"{name} grows with n", "scale it to order 1")
             power = x.power * degree
         nodes.append(self.graph.constant(0.0) if x.power < 0 and not power else x.node)
-    return kind(power, self.graph.function(line.fn, nodes, vector=kind is Fixed))
+    if None in nodes:
+        return Number(power, None)
+    found = self.graph.function(line.fn, nodes, vector=kind is Fixed)
+    if kind is Number and found.is_zero and any(x.power < 0 for x in args):  # smaller, and as random as what is in it
+        return Number(max(x.power for x in args if x.power < 0), None)
+    return kind(power, found)
 
 
 def _argument(line: Nonlin, name: str, x: Any) -> Z:
@@ -431,14 +407,16 @@ def _poly(self: Covariances, line: Nonlin, fn: Poly, args: Sequence[Any]):
     if any(isinstance(x, Z) for x in args) or self.is_wide(line.out):
         return _polynomial(self, line, terms, self.is_wide(line.out))
     sized = [(c, e + sum((x.power for x in xs), ZERO), xs) for c, e, xs in terms]
-    top = max((e for _, e, _ in sized), default=ZERO)
-    leading = [(c, xs) for c, e, xs in sized if e == top]
+    live = [t for t in sized if not any(x.node is not None and x.node.is_zero for x in t[2])]
+    top = max((e for _, e, _ in live), default=ZERO)
+    leading = [(c, xs) for c, e, xs in live if e == top]
     if isinstance(kind, VectorType):
         ones = self.graph.array([1.0] * int(kind.dim.factor))
         return Fixed(top, self.graph.spread([(c, [x.node for x in xs] or [ones]) for c, xs in leading]))
     if any(x.node is None for _, xs in leading for x in xs):
         return Number(top, None)
-    return Number(top, self.graph.total([(c, tuple((x.node, 0) for x in xs)) for c, xs in leading], pair=False))
+    total = self.graph.total([(c, tuple((x.node, 0) for x in xs)) for c, xs in leading], pair=False)
+    return Number(top - self.noise, None) if leading and total.is_zero else Number(top, total)
 
 
 def _polynomial(self: Covariances, line: Nonlin, terms, wide: bool) -> Z:
@@ -465,7 +443,13 @@ def _polynomial(self: Covariances, line: Nonlin, terms, wide: bool) -> Z:
     if size is None or any(fs is None and e >= size for _, e, fs, _ in out):
         raise NotCoveredError(spell(line), line.out, "a number in it stays random as n grows",
                               "take program.limit, or a scaling in which it vanishes")
-    return self.named(line, Z.of([t for t in out if t[2] is not None], wide))
+    found = Z.of([t for t in out if t[2] is not None], wide)
+    lost = [e for c, e, fs, atoms in out if fs is not None and c and not any(x.is_zero for x in fs)
+            and (one := Z.of([(c, e, fs, atoms)])).terms.keys().isdisjoint(found.terms) and one.size == e]
+    if lost and (not found.terms or max(lost) - self.noise >= found.size):
+        raise NotCoveredError(spell(line), f"n^({max(lost)})", "its leading terms cancel, and what is left of them is "
+                              "random", "write the line so that the cancellation does not occur")
+    return self.named(line, found)
 
 
 @covariance(Moment)
@@ -485,7 +469,7 @@ def _moment(self: Covariances, line: Moment):
     growth, factor = (ZERO, 1.0) if line.mean else (dim.growth, float(dim.factor))
     node = self.average(args).get(size)
     if node is None:  # its mean vanishes: it is smaller, and random
-        return Number(size + growth - dim.growth / 2, None)
+        return Number(size + growth - self.noise, None)
     return Number(size + growth, self.graph.total([(factor, ((node, 0),))], pair=False))
 
 

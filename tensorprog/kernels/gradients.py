@@ -16,9 +16,10 @@ from typing import Any
 
 from tensorprog.errors import NotCoveredError
 from tensorprog.kernels.copies import Copies, Options, alike, laws
-from tensorprog.kernels.covariance import Covariances, Fixed
+from tensorprog.kernels.covariance import Covariances
 from tensorprog.kernels.expectations import Z
 from tensorprog.kernels.plan import BOTH, ROW, Node
+from tensorprog.kernels.readings import Fixed
 from tensorprog.kernels.tangent import Powers
 from tensorprog.program.instructions import Input, VectorType
 from tensorprog.program.needed import needed

@@ -11,11 +11,12 @@ import numpy as np
 from tensorprog.errors import NotCoveredError, ProgramError
 from tensorprog.kernels import chain, grids
 from tensorprog.kernels.chain import Chain
-from tensorprog.kernels.covariance import Covariances, Number, varied
+from tensorprog.kernels.covariance import Covariances, varied
 from tensorprog.kernels.dots import Tied
 from tensorprog.kernels.expectations import Atom, Z
 from tensorprog.kernels.grids import Grid
 from tensorprog.kernels.plan import Node, reachable, values
+from tensorprog.kernels.readings import Number
 from tensorprog.kernels.sampled import Sampler
 from tensorprog.kernels.tiles import Schedule, fill
 from tensorprog.program.instructions import VectorType
@@ -36,8 +37,8 @@ class Growing(NotCoveredError):
 def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kernel:
     r"""Return the covariance ``K(x, x') = lim E f(x) f(x')`` of a network's output at initialization.
 
-    The output is a Gaussian process in the limit, independent and alike for every coordinate of an output along a
-    fixed axis; of a vector along a width it is the covariance of a coordinate.
+    The output is a centred Gaussian process in the limit, independent and alike for every coordinate of an output along
+    a fixed axis; of a vector along a width it is ``E f_i(x) f_i(x')`` of a coordinate, whose mean need not be 0.
 
     Args:
         network: a forward program with data inputs and an output.
@@ -61,7 +62,7 @@ def nngp(network: Program, parametrization: Any = "ntp", **options: Any) -> Kern
 
     Raises:
         NotCoveredError: a line has no kernel formula, or the limit diverges.
-        ProgramError: the network has no output or no data, or an option names no weight.
+        ProgramError: the network has no output or no data, or an option names no weight or has no number.
 
     Example:
         >>> import tensorprog as tp
@@ -130,11 +131,20 @@ class Kernel:
         from tensorprog.atoms.optimizers import optimizer as record
         from tensorprog.scaling.assign import assign
 
+        if not isinstance(network, Program):
+            raise ProgramError("network", network, "not a program", "tp.nets.mlp(), or Program() and its lines")
+        for name, given in (("variances", variances), ("multipliers", multipliers), ("rates", rates),
+                            ("exponents", exponents)):
+            if not isinstance(given, (Mapping, type(None))):
+                raise ProgramError(name, given, "not numbers by name", f"{name}={{'hidden': 2}}")
         found = assign(network, parametrization, record(optimizer)) if network.params or network.unknowns else {}
         for name, e in (exponents or {}).items():
             if name not in found:
                 raise ProgramError("exponents", name, "the network has no such exponent", "use " + ", ".join(found))
-            found[name] = Fraction(e)
+            try:
+                found[name] = Fraction(e)
+            except (TypeError, ValueError, ZeroDivisionError):
+                raise ProgramError(f"exponents[{name}]", e, "not a rational number", f"{{{name!r}: 1}}") from None
         self.kind, self.network = kind, network
         self.outputs = _outputs(network, output)
         self.inputs = varied(network, inputs)
@@ -262,17 +272,21 @@ class Kernel:
             few tiles of at most 200,000 numbers a thread are needed, whatever N is.
 
         Raises:
-            ProgramError: shapes that do not fit the network's inputs, or numbers that are not finite.
+            ProgramError: shapes that do not fit the network's inputs, or numbers that are not finite (in single
+                precision their squares must be, too).
         """
         one, n1, dtype = self._read("X1", X1)
         two, n2, _ = (one, n1, dtype) if X2 is None else self._read("X2", X2)
+        _check_workers(workers)
         count = len(self.outputs)
         shape = (n1, n2) if count == 1 else (count, count, n1, n2)
         if out is None:
             out = np.empty(shape, dtype)
-        elif out.shape != shape or out.dtype not in (np.float32, np.float64):
-            raise ProgramError("out", f"{out.dtype} {out.shape}", "the kernel does not fit",
-                               f"use floats of shape {shape}")
+        elif not isinstance(out, np.ndarray) or out.shape != shape or out.dtype not in (np.float32, np.float64):
+            what = f"{out.dtype} {out.shape}" if isinstance(out, np.ndarray) else type(out).__name__
+            raise ProgramError("out", what, "the kernel does not fit", f"use an array of floats of shape {shape}")
+        elif not out.flags.writeable:
+            raise ProgramError("out", "read-only", "the kernel cannot be written there", "open it with mode='r+'")
         if self._sampler is not None:
             found, _ = self._sampler.estimate(one, None if X2 is None else two, n1, n2, workers=workers,
                                               progress=progress)
@@ -318,6 +332,7 @@ class Kernel:
             return K, np.zeros_like(K)
         one, n1, dtype = self._read("X1", X1)
         two, n2, _ = (None, n1, dtype) if X2 is None else self._read("X2", X2)
+        _check_workers(workers)
         found = self._sampler.estimate(one, two, n1, n2, workers=workers, progress=progress)
         K, error = (x.astype(dtype) if len(self.outputs) > 1 else x[0, 0].astype(dtype) for x in found)
         return K, error
@@ -345,7 +360,10 @@ class Kernel:
         if isinstance(schedule, (Grid, Chain)):
             return schedule.diagonal(_given(schedule, one, known, n, np.dtype(float)), n)
         root = self._roots[names]
-        return np.broadcast_to(np.asarray(values([root], one, n, fixed=known)[root.number], float), (n,))
+        with np.errstate(all="ignore"):
+            found = np.asarray(values([root], one, n, fixed=known)[root.number], float)
+        _check_finite(found)
+        return np.broadcast_to(found, (n,))
 
     # --------------------------------------------------------------------------------------------- reading
 
@@ -354,11 +372,11 @@ class Kernel:
         sizes = {name: _size(self.network, name) for name in self.inputs}
         wanted = ", ".join(f"{k}: (N, {d})" if d else f"{k}: (N,)" for k, d in sizes.items())
         if isinstance(X, Mapping):
-            arrays = {k: np.asarray(v) for k, v in X.items()}
+            arrays = {k: _array(f"{what}: {k}", v) for k, v in X.items()}
             if set(arrays) != set(sizes):
                 raise ProgramError(what, sorted(arrays), "not the network's inputs", f"give {wanted}")
         else:
-            whole = np.asarray(X)
+            whole = _array(what, X)
             if len(sizes) > 1 and (whole.ndim < 2 or whole.shape[1] != len(sizes)):
                 raise ProgramError(what, whole.shape, f"the network has {len(sizes)} inputs",
                                    f"give (N, {len(sizes)}, ...), or a dict: {wanted}")
@@ -383,13 +401,33 @@ class Kernel:
         return doubles, counts.pop(), np.dtype(np.float32 if single else np.float64)
 
 
+def _array(what: str, X: Any) -> np.ndarray:
+    try:
+        return np.asarray(X)
+    except ValueError:
+        raise ProgramError(what, type(X).__name__, "rows of different lengths", "give an array of floats") from None
+
+
+def _check_finite(x: np.ndarray) -> None:
+    if not np.isfinite(x).all():
+        raise ProgramError("inputs", float(x[~np.isfinite(x)][0]), f"what the kernel is made of is not finite in "
+                           f"{x.dtype} at some input", "inputs nearer to 1 (or not 0, if they are normalized)")
+
+
+def _check_workers(workers: Any) -> None:
+    if workers is not None and (not isinstance(workers, int) or workers < 1):
+        raise ProgramError("workers", workers, "not a number of threads", "workers=1, or None: one a core")
+
+
 def _given(schedule: Schedule | Chain | Grid, data: dict[str, np.ndarray], known: dict[int, np.ndarray], n: int,
            dtype: np.dtype) -> dict[int, np.ndarray]:
     """Return what a schedule needs of every input, and add it to what is known."""
-    known |= (found := values(schedule.inputs, data, n, fixed=known))
+    with np.errstate(all="ignore"):
+        known |= (found := values(schedule.inputs, data, n, fixed=known))
+        arrays = [np.asarray(found[node.number], dtype) for node in schedule.inputs]
     out = {}
-    for node in schedule.inputs:
-        x = np.asarray(found[node.number], dtype)
+    for node, x in zip(schedule.inputs, arrays, strict=True):
+        _check_finite(x)
         shape = (n, x.shape[-1]) if node.space == "vector" else (n,)
         out[node.number] = np.ascontiguousarray(np.broadcast_to(x, shape))
     return out
@@ -409,6 +447,8 @@ def _outputs(network: Program, output: Any) -> tuple[str, ...]:
     names = tuple(getattr(x, "name", x) for x in several)
     for name in names:
         network.type_of(name)
+    if not names or len(set(names)) < len(names):
+        raise ProgramError("output", ", ".join(names), "outputs are at least one variable, each once", "output='f'")
     return names
 
 
@@ -420,6 +460,9 @@ def _output(kind: str, network: Program, cov: Covariances, name: str) -> Z:
         reason = "this is a sum over a width of random vectors" if random else "this is not random in the limit"
         error = Tied if kind == "ntk" else NotCoveredError
         raise error(line, name, reason, "take the output of a matrix: f = V @ x")
+    if kind == "nngp" and not x.wide and any(e >= 0 for e in cov.settle(lambda: cov.average([x]))):
+        raise NotCoveredError(line, name, "this has a mean, and a kernel is that of centred outputs",
+                              "take the mean out")
     if kind == "ntk" and x.wide:
         raise NotCoveredError(line, name, "the gradient starts at a readout that is independent of everything else, "
                               "and this is a vector along a width", "read it out: f = V @ x, V : 1 x n")

@@ -367,3 +367,17 @@ def test_options_of_tied_networks():
     # U doubles every covariance; W of variance 3: relu(W x) has 3 of it, the product with W' 3 more, its dot 3/2
     want = 5 * 49 * (9 * 2 * k1 + 9 / 4 * 2 * GRAM) + 49 * (9 * k0 + 9 / 4) * GRAM
     assert np.abs(got - want).max() < 1e-11
+
+
+@pytest.mark.parametrize("lines", [
+    # U^T U = n in the limit; what goes in may carry a power of n, and hats of several powers may meet
+    "z = n^(-1/2)*(U.T @ (U @ (n^(-1/2)*xi)))",
+    "z = n^(-1)*(U.T @ (n^(1/2)*(U @ (n^(-1/2)*xi)) + U @ zeta)) - zeta",
+    "z = n^(-3/2)*(U.T @ (n^(1/2)*(U @ xi) + U @ zeta))",
+])
+def test_data_that_comes_back_keeps_its_power(lines):
+    head = HEAD + "input zeta : d = [1/2, 1]\nparam A : n x d [a=0, b=0, c=0]\n"
+    made, plain = (nngp(parse(head + text + "\noutput f"), inputs=["xi"])
+                   for text in (lines + "\nf = V @ relu(A @ z)", "f = V @ relu(A @ xi)"))
+    np.testing.assert_allclose(made(X), plain(X), rtol=1e-11)
+    assert made.method == "closed form"

@@ -404,57 +404,6 @@ def test_cold_start_without_sympy():
         assert done.stdout.split() == ["False", "False"], name
 
 
-# ------------------------------------------------------------------------------------------ what is refused
-
-
-def refused(text, **options):
-    network = parse("dim n\ndim d = 2\ndim o = 1\ninput xi : d\nparam U : n x d [a=0, b=0, c=0]\n"
-                    "param W : n x n [a=1/2, b=0, c=0]\nparam V : o x n [a=1/2, b=0, c=0]\n" + text)
-    return lambda make=nngp: make(network, **options)
-
-
-@pytest.mark.parametrize("text, reason, line", [
-    ("h = U @ xi\ns = sum(h)\ny = s*h\noutput y", "stays random", "y = "),
-    ("h = U @ xi\nf = V @ h\ny = tanh(f)\noutput y", "stays random", "y = tanh(f)"),
-    ("h = U @ xi\ny = exp(h*h)\nf = V @ y\noutput f", "like the power 2 of Gaussians", "y = exp("),
-    ("h = U @ xi\ny = rsqrt(h*h)\nf = V @ y\noutput f", "away from the edge of the domain", "y = rsqrt("),
-    ("h = U @ xi\nq = mean(h*h)\noutput q", "not random in the limit", "q = "),
-    ("f = V @ (W @ (n^(1/2)*(U @ xi)))\noutput f", "grows with n", "f = "),
-])
-def test_what_is_not_covered_is_refused(text, reason, line):
-    with pytest.raises(NotCoveredError, match=reason) as caught:
-        refused(text)()
-    assert line in caught.value.line and caught.value.fix
-
-
-def test_tangent_kernels_need_an_independent_readout():
-    with pytest.raises(NotCoveredError, match="readout that is independent"):
-        refused("h = W @ relu(U @ xi)\noutput h")(ntk)
-    with pytest.raises(NotCoveredError, match=r"ntk grows with n \(got 'n\^\(1\)'\)") as caught:
-        ntk(tp.nets.mlp(), "sp")
-    assert "with_lr(1)" in caught.value.fix
-    with pytest.raises(ProgramError, match="nothing is trained"):
-        ntk(parse("dim n\ndim d = 2\ninput xi : d\nmatrix U : n x d ~ N(0, 1)\nmatrix V : d x n\nf = V @ (U @ xi)\n"
-                  "output f"))
-
-
-def test_bad_inputs():
-    k = nngp(tp.nets.mlp(d_in=3))
-    for X, reason in ((np.ones((2, 4)), "has 3 coordinates"), (np.ones(3), "has 3 coordinates"),
-                      (np.full((2, 3), np.nan), "finite"), (np.ones((2, 3), complex), "real numbers"),
-                      ({"x": np.ones((2, 3))}, "not the network's inputs")):
-        with pytest.raises(ProgramError, match=reason):
-            k(X)
-    with pytest.raises(ProgramError, match="no role of this name"):
-        nngp(tp.nets.mlp(), variances={"hiden": 2})
-    with pytest.raises(ProgramError, match="at least 0"):
-        nngp(tp.nets.mlp(), variances={"hidden": -2})
-    with pytest.raises(ProgramError, match="does not fit"):
-        k(np.ones((2, 3)), out=np.empty((3, 3)))
-    with pytest.raises(ProgramError, match="the network has none"):
-        nngp(parse("dim n\nvector x : n\noutput x"))
-
-
 # ------------------------------------------------------------------------------------------ finite networks
 
 
