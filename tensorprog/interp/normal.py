@@ -345,12 +345,34 @@ def _moment(self: NormalForm, line: Moment, e: Fraction) -> None:
         inner = self.program.add(Moment(self.program.fresh("_m"), line.args))
         self.program.add(Nonlin(line.out, Poly(1, ((Scale.of(number), (1,)),)), (inner,)))
     elif e == top - dim.growth / 2:
+        if (narrow := _narrower(self, line, dim)) is not None:
+            raise refuse(line, f"n^({e})", f"its mean vanishes, and it may be as large as sums over {narrow.name} "
+                         f"behind it, which grows more slowly than {dim.name}", "give these axes one growth")
         inner = self.program.add(Moment(self.program.fresh("_m"), line.args, mean=False))
         coef = Scale.power(dim.name, -HALF) * self.lead(Scale.power(dim.name, HALF if not line.mean else -HALF))[0]
         self.program.add(Nonlin(line.out, Poly(1, ((coef, (1,)),)), (inner,)))
     else:
         raise refuse(line, f"n^({e})", f"its leading terms, of order n^({top}), cancel",
                      "write the line so that they do not occur")
+
+
+def _narrower(self: NormalForm, line: Moment, dim: Dim) -> Dim | None:
+    """Return a growing axis behind a sum's factors that makes it larger than independent summands would, None if there
+    is none: nothing does if one factor is an initial vector that the others do not depend on."""
+    program = self.source.program
+    behind: dict[str, set[str]] = {}
+    for a in line.args:
+        stack, found = [a], behind.setdefault(a, set())
+        while stack:
+            if (x := stack.pop()) not in found:
+                found.add(x)
+                stack += program.line_of(x).args
+    for a in line.args:
+        source = program.line_of(a)
+        if isinstance(source, Input) and isinstance(source.law, Normal) and sum(a in x for x in behind.values()) == 1:
+            return None
+    types = [program.type_of(x) for found in behind.values() for x in found]
+    return next((t.dim for t in types if isinstance(t, VectorType) and 0 < t.dim.growth < dim.growth), None)
 
 
 @normal(Outer)

@@ -52,13 +52,7 @@ class Mean:
 
 def pairwise(kind: str, network: Program, values: Mapping[str, Fraction], outputs: Sequence[str],
              inputs: Sequence[str], options: Mapping[str, Options], error: NotCoveredError) -> Pairwise:
-    """Return the kernel pair by pair where the recursion raised an error: that one if this does no better.
-
-    Not between axes of different growths: the exponents that the limit engine gives to means that vanish are those of
-    independent coordinates, and a mean over a wide axis is as random as the narrow ones behind it.
-    """
-    if len({d.growth for d in network.dims.values() if not d.is_fixed}) > 1:
-        raise error
+    """Return the kernel pair by pair where the recursion raised an error: that one if this does no better."""
     try:
         return Pairwise(kind, network, values, outputs, inputs, options, budget=BUDGET)
     except NotCoveredError:
