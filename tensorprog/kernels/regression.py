@@ -203,10 +203,14 @@ class Regression:
         >>> net.score(np.array([[1.0, 1.0], [2.0, 0.0]]), np.array([4.0, 2.0]))
         1.0
         """
+        made = self.labels(X, t) if self.classify else self.predict(X, t)
+        y = np.asarray(y) if self.classify else np.asarray(y, float)
+        if y.shape != made.shape:
+            raise RunError("score", y.shape, "y has not the shape of what is predicted",
+                           f"an array of shape {made.shape}")
         if self.classify:
-            return float(np.mean(self.labels(X, t) == np.asarray(y)))
-        y = np.asarray(y, float)
-        off = float(np.sum((y - self.predict(X, t)) ** 2))
+            return float(np.mean(made == y))
+        off = float(np.sum((y - made) ** 2))
         spread = float(np.sum((y - y.mean(axis=0)) ** 2))
         return 1 - off / spread if spread else float(off == 0)
 
@@ -404,7 +408,13 @@ class Regression:
 
 
 def _times(t) -> np.ndarray:
-    return np.atleast_1d(np.asarray(t, float))
+    try:
+        times = np.atleast_1d(np.asarray(t, float))
+    except (TypeError, ValueError):
+        times = np.empty(0)
+    if times.ndim > 1 or not times.size:
+        raise RunError("t", t, "neither a time nor several", "t=1.0, or t=[0.5, 1.0]")
+    return times
 
 
 def _spectrum(gram: np.ndarray, name: str, eps: float, shift: float) -> tuple[np.ndarray, np.ndarray]:

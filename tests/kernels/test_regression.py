@@ -370,3 +370,19 @@ def test_logistic_loss_against_trained_networks():
     assert off(out.mean(axis=0), drawn.mean(axis=0), error) < 4
     assert off(out.std(axis=0), drawn.std(axis=0), error / math.sqrt(2) + 2e-3) < 4.5
     assert off(out.mean(axis=0), net.sample(P, steps // 2, 4000, seed=1).mean(axis=0), error) > 8
+
+
+def test_a_score_is_of_targets_of_one_shape():
+    # (N,) and (N, 1) would be compared each with each
+    net = Regression(ntk, X, Y[:, 0])
+    with pytest.raises(RunError, match="shape of what is predicted"):
+        net.score(X, Y[:, :1])
+    labels = np.array(list("abcabc"))
+    with pytest.raises(RunError, match="shape of what is predicted"):
+        Regression(ntk, X, labels, classify=True).score(X, labels[:, None])
+
+
+@pytest.mark.parametrize("t", [[], "soon", [[1.0]]])
+def test_times_are_numbers(t):
+    with pytest.raises(RunError, match="neither a time"):
+        NET.predict(X, t)
