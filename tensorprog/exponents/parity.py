@@ -241,6 +241,17 @@ def contains(big: Space, small: Space) -> bool:
     return (known or join(big, small)) is big
 
 
+def span(flips: int) -> Space:
+    """Return the subspace of all masks of some flips.
+
+    >>> tuple(span(0b1011))
+    (11, (), ())
+    """
+    labels = np.arange(flips.bit_length() + 1)
+    labels[1:][[flips >> b & 1 == 1 for b in range(flips.bit_length())]] = 0
+    return Space(labels)
+
+
 class Family:
     """The flips of one Gaussian family, one a level.
 

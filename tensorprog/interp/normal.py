@@ -344,10 +344,10 @@ def _moment(self: NormalForm, line: Moment, e: Fraction) -> None:
             return
         inner = self.program.add(Moment(self.program.fresh("_m"), line.args))
         self.program.add(Nonlin(line.out, Poly(1, ((Scale.of(number), (1,)),)), (inner,)))
+    elif e >= top - dim.growth / 2 and (narrow := _narrower(self, line, dim)) is not None:
+        raise refuse(line, f"n^({e})", f"its mean vanishes, and it may be as large as sums over {narrow.name} "
+                     f"behind it, which grows more slowly than {dim.name}", "give these axes one growth")
     elif e == top - dim.growth / 2:
-        if (narrow := _narrower(self, line, dim)) is not None:
-            raise refuse(line, f"n^({e})", f"its mean vanishes, and it may be as large as sums over {narrow.name} "
-                         f"behind it, which grows more slowly than {dim.name}", "give these axes one growth")
         inner = self.program.add(Moment(self.program.fresh("_m"), line.args, mean=False))
         coef = Scale.power(dim.name, -HALF) * self.lead(Scale.power(dim.name, HALF if not line.mean else -HALF))[0]
         self.program.add(Nonlin(line.out, Poly(1, ((coef, (1,)),)), (inner,)))

@@ -16,7 +16,7 @@ from fractions import Fraction
 from tensorprog.atoms.diff import Diff
 from tensorprog.errors import NotCoveredError
 from tensorprog.exponents.affine import Values
-from tensorprog.exponents.parity import NOTHING, Family
+from tensorprog.exponents.parity import NOTHING, Family, span
 from tensorprog.exponents.scale import Scale
 from tensorprog.exponents.terms import (
     ZERO,
@@ -116,11 +116,14 @@ class Scaling:
         self.program, self.aligned = program, aligned
         self.values: Mapping[str, Fraction] = values if values is not None else {}
         self.growths = program.growths
+        self.narrow = len({g for g in self.growths.values() if g}) > 1
         self.states: dict = {}
         self.reasons: dict[str, Reason] = {}
         self.onehot: dict[str, int] = {}
         self._bits = 0
         self._joint: dict = {}
+        #: The flips that anything along axes of a growth depends on.
+        self._along: dict[Fraction, int] = {}
         for line in program.lines:
             self.step(line)
 
@@ -157,7 +160,11 @@ class Scaling:
                 self.states[line.out] = state
                 return
         rule = scaling[line]
-        self.states[line.out] = rule(self, line)
+        state = self.states[line.out] = rule(self, line)
+        if isinstance(state, tuple) and self.narrow:
+            growth = self.growth(line.out)
+            for t in state:
+                self._along[growth] = self._along.get(growth, 0) | t.o | t.space.support
 
     def new_bit(self) -> int:
         """Return a new generator."""
@@ -272,6 +279,9 @@ def _matmul(self: Scaling, line: MatMul):
     family = matrix.families[side]
     hats = tuple(_hat(self, t, family, d_in / 2 + matrix.std) for t in x)
     out += hats
+    if 0 < d_in < d_out and not self.aligned:
+        # inner products over the narrower axis do not vanish as fast: a part of x is aligned with whatever is along it
+        out.append(Term(hats[0].e - d_in / 2, hats[0].o, span(family.shift(self._along[d_in]))))
     dots: list[tuple[Fraction, str]] = []
     gain = matrix.std + d_in - d_out / 2
     if self.aligned:

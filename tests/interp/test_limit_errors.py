@@ -60,7 +60,7 @@ REFUSED = {
     "a mean that a narrow axis makes larger": (  # a.b/m is of order m^(-1/2), whatever n is
         "dim m ~ n^(1/2)\nmatrix Q : n x m ~ N(0, 1/m)\nvector a, b : m\nu = Q @ a\nv = Q @ b\n"
         "s = n^(1/4)*mean(u*v)\nq = s*s", "q", {}, NotCoveredError,
-        r"_1 = mean\(u \* v\)", r"n\^\(-1/2\)", "its mean vanishes, and it may be as large as sums", "give these"),
+        r"_1 = mean\(u \* v\)", r"n\^\(-1/4\)", "its mean vanishes, and it may be as large as sums", "give these"),
     "leading terms that cancel in the limit only": (
         TWO + "y = x + n^(-1/2)*u\nz = n^(1/2)*(y - x)\nq = mean(z*z)", "q", {}, NotCoveredError,
         r"q = mean\(z \* z\)", r"n\^\(1\)", "its leading term vanishes", "write the line so that"),

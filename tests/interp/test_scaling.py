@@ -19,6 +19,9 @@ matrix R : h x n
 vector x : n
 vector y : n
 vector one : n = 1
+matrix Q : n x h
+vector a : h
+vector b : h
 input xi : d
 """
 
@@ -34,6 +37,15 @@ BY_HAND = {
     "s = sum((W.T @ cos(W @ x)) * x)": "1/2",  # E phi' = 0
     "s = sum((W.T @ (U @ x)) * x)": "1/2",
     "s = sum((U.T @ (W.T @ (W @ (U @ x)))) * x)": 1,
+    "s = mean((Q @ a) * (Q @ b))": "-1/4",  # what a and b have in common by chance: a.b/h
+    "s = mean((Q @ a) * tanh(Q @ b))": "-1/4",
+    "s = mean((Q @ (R @ x)) * (Q @ (R @ y)))": "-1/4",
+    "s = mean((Q @ a) * tanh(Q @ b) * y)": "-1/2",  # every coordinate has a sign of its own
+    "s = mean((Q @ (R @ (Q @ (R @ x)))) * (Q @ a))": "-1/4",
+    "s = mean((Q @ a) * y)": "-1/2",
+    "s = mean((R.T @ a) * (Q @ b))": "-3/4",  # R^T a is of order n^(-1/4)
+    "s = mean(tanh(Q @ a))": "-1/2",
+    "s = mean((R @ x) * (R @ y))": "-1/4",  # the narrow axis itself
     "s = sum(x * x * x)": "1/2",  # odd
     "s = sum(tanh(x))": "1/2",
     "s = sum(relu(x))": 1,
