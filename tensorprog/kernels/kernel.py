@@ -277,7 +277,7 @@ class Kernel:
         """
         one, n1, dtype = self._read("X1", X1)
         two, n2, _ = (one, n1, dtype) if X2 is None else self._read("X2", X2)
-        _check_workers(workers)
+        _check_run(workers, progress)
         count = len(self.outputs)
         shape = (n1, n2) if count == 1 else (count, count, n1, n2)
         if out is None:
@@ -332,7 +332,7 @@ class Kernel:
             return K, np.zeros_like(K)
         one, n1, dtype = self._read("X1", X1)
         two, n2, _ = (None, n1, dtype) if X2 is None else self._read("X2", X2)
-        _check_workers(workers)
+        _check_run(workers, progress)
         found = self._sampler.estimate(one, two, n1, n2, workers=workers, progress=progress)
         K, error = (x.astype(dtype) if len(self.outputs) > 1 else x[0, 0].astype(dtype) for x in found)
         return K, error
@@ -414,7 +414,9 @@ def _check_finite(x: np.ndarray) -> None:
                            f"{x.dtype} at some input", "inputs nearer to 1 (or not 0, if they are normalized)")
 
 
-def _check_workers(workers: Any) -> None:
+def _check_run(workers: Any, progress: Any) -> None:
+    if progress is not None and not callable(progress):
+        raise ProgramError("progress", progress, "not a function", "progress=lambda done, total: print(done, total)")
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ProgramError("workers", workers, "not a number of threads", "workers=1, or None: one a core")
 

@@ -83,6 +83,14 @@ class Regression:
     classify: bool = False
     tol: float = 1e-8
 
+    def __post_init__(self):
+        for name, x in (("kernel", self.kernel), ("prior", self.prior)):
+            if not callable(x) and (x is not None or name == "kernel"):
+                raise RunError(name, x, "not a function of arrays", "kernels.ntk(network), or nngp for the prior")
+        for name, x in (("learning_rate", self.learning_rate), ("jitter", self.jitter), ("tol", self.tol)):
+            if not _is_number(x) and (x is not None or name != "learning_rate"):
+                raise RunError(name, x, "not a number", f"{name}=0.1")
+
     def fit(self, X, y) -> Regression:
         """Return the same network trained on other data.
 
@@ -146,6 +154,9 @@ class Regression:
         mixed, own, n = self._cross(self.prior, X, self.X, self._prior_gram), self._own(X), len(self._targets)
         joint = np.block([[self._prior_gram, mixed.T], [mixed, own]])
         values, vectors = _spectrum(joint, "prior", self._eps(joint), 0.0)
+        for name, x, least in (("count", count, 1), ("seed", seed, 0)):
+            if not isinstance(x, int) or x < least:
+                raise RunError(name, x, f"not a whole number of at least {least}", f"{name}={least}")
         noise = np.random.default_rng(seed).standard_normal((count, len(values), self._targets.shape[1]))
         start = (vectors * np.sqrt(values)) @ noise
         moved = self._moves(start[:, :n], _times(t))[0]
@@ -329,7 +340,10 @@ class Regression:
             if self._loss.name != "cross_entropy":
                 y = 2 * y - 1 if self._loss.name == "logistic" else y - 1 / y.shape[1]
         else:
-            y = np.asarray(self.y, float)
+            try:
+                y = np.asarray(self.y, float)
+            except (TypeError, ValueError):
+                raise RunError("y", self.y, "targets are not numbers", "classify=True, if they are labels") from None
         if y.ndim not in (1, 2) or len(y) != len(self.X) or not len(y) or not np.all(np.isfinite(y)):
             raise RunError("Regression(kernel, X, y)", (len(self.X), y.shape), "y is one finite target for each point "
                            "of X", "arrays of shapes (N, ...) and (N,) or (N, k), N >= 1")
@@ -388,8 +402,8 @@ class Regression:
         return A, np.zeros(A.shape) if self.prior is None else self._cross(self.prior, X, self.X, self._prior_gram)
 
     def _observed(self, X, noise: float):
-        if noise < 0:
-            raise RunError(f"noise = {noise}", noise, "a variance is negative", "noise=0")
+        if not _is_number(noise) or noise < 0:
+            raise RunError(f"noise = {noise}", noise, "not a variance", "noise=0")
         kernel, y = self.prior or self.kernel, self._targets
         raw = self._call(kernel, self.X, self.X)
         values, vectors = _spectrum(raw.astype(float), "prior" if self.prior else "kernel", self._eps(raw), noise)
@@ -415,6 +429,10 @@ def _times(t) -> np.ndarray:
     if times.ndim > 1 or not times.size:
         raise RunError("t", t, "neither a time nor several", "t=1.0, or t=[0.5, 1.0]")
     return times
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (int, float, np.floating, np.integer)) and not isinstance(x, bool)
 
 
 def _spectrum(gram: np.ndarray, name: str, eps: float, shift: float) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
+from tensorprog.errors import ParseError
 from tensorprog.interp.unroll import symbol, unroll
 from tensorprog.program.program import Program
 from tensorprog.scaling.solve import Solver
@@ -34,6 +35,9 @@ def assign(network: Program, parametrization, optimizer) -> dict[str, Fraction]:
     weights = {p.out: (p.type.rows.growth, p.type.cols.growth) for p in network.params}
     if isinstance(parametrization, Mapping):
         parametrization = ABC.from_json(parametrization)
+    if not hasattr(parametrization, "assign"):
+        raise ParseError("parametrization", parametrization, "neither a name, nor a record, nor exponents",
+                         'use "mup", or {"*": {"a": 0, "b": "1/2", "c": 0}}')
     out: dict[str, Fraction] = {}
     table = parametrization.assign(weights, optimizer.family)
     for p in network.params:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import tensorprog as tp
-from tensorprog.errors import NotCoveredError, ProgramError
+from tensorprog.errors import NotCoveredError, ParseError, ProgramError
 from tensorprog.kernels.kernel import nngp, ntk
 from tensorprog.program.text import parse
 
@@ -178,3 +178,11 @@ def test_a_norm_of_nothing_is_refused():
 
     with pytest.raises(ProgramError, match="not finite"):
         nngp(network(body))(np.array([[0.0, 0.0], [1.0, 2.0]]))
+
+
+def test_a_progress_or_parametrization_of_another_kind():
+    net = tp.nets.mlp()
+    with pytest.raises(ProgramError, match="progress: not a function"):
+        ntk(net)(np.eye(3), progress=3)
+    with pytest.raises(ParseError, match="neither a name, nor a record, nor exponents"):
+        ntk(net, 5)

@@ -312,7 +312,7 @@ def test_data_and_times_that_do_not_fit():
         Regression(ntk, X, Y, learning_rate=-0.1).predict(Z, 1)
     with pytest.raises(RunError, match="jitter is negative"):
         Regression(ntk, X, Y, jitter=-1).predict(Z)
-    with pytest.raises(RunError, match="a variance is negative"):
+    with pytest.raises(RunError, match="not a variance"):
         NET.posterior(Z, -1.0)
     with pytest.raises(NotCoveredError, match=r"diverges.*\n  fix: a learning_rate below 0\."):
         Regression(ntk, X, Y, learning_rate=5.0).predict(Z)
@@ -386,3 +386,17 @@ def test_a_score_is_of_targets_of_one_shape():
 def test_times_are_numbers(t):
     with pytest.raises(RunError, match="neither a time"):
         NET.predict(X, t)
+
+
+@pytest.mark.parametrize("job, match", [
+    (lambda: Regression("ntk", X, Y), "kernel: not a function of arrays.*\n  fix: kernels.ntk"),
+    (lambda: Regression(nngp, X, Y, prior="nngp"), "prior: not a function of arrays"),
+    (lambda: Regression(nngp, X, Y, learning_rate="fast"), "learning_rate: not a number"),
+    (lambda: Regression(nngp, X, ["cat"] * len(X)).predict(X), "y: targets are not numbers.*\n  fix: classify=True"),
+    (lambda: Regression(nngp, X, Y).posterior(X, noise="x"), "not a variance"),
+    (lambda: Regression(nngp, X, Y, prior=nngp).sample(X, count=-1), "count: not a whole number of at least 1"),
+    (lambda: Regression(nngp, X, Y, prior=nngp).sample(X, seed=-1), "seed: not a whole number of at least 0"),
+])
+def test_arguments_of_another_kind(job, match):
+    with pytest.raises(RunError, match=match):
+        job()
