@@ -330,7 +330,8 @@ def _sums(level: Sequence[Atom], cov: Tangents, tangent: bool) -> _Sums:
     if len({type(x) for x in below}) != 1:
         raise _NotAGrid
     ratios = {facts[k][1] / facts[k][0] if facts[k][0] else None for _, k, _, _ in entries if k not in constants}
-    if len(ratios) != 1 or None in ratios:
+    ratio = ratios.pop() if len(ratios) == 1 else None
+    if ratio is None:
         raise _NotAGrid
     where = {x: n for n, x in enumerate(below)}
     at, coefs = np.full((len(level), len(facts)), -1), np.zeros((len(level), len(facts)))
@@ -348,7 +349,7 @@ def _sums(level: Sequence[Atom], cov: Tangents, tangent: bool) -> _Sums:
         for i, c, _ in terms:
             weights[i] = c
         added.append((weights, facts[k][0] * square, facts[k][1] * square))
-    return _Sums(_Terms(at, coefs, np.array([gain for gain, _ in facts])), ratios.pop(), below, added)  # type: ignore[arg-type]
+    return _Sums(_Terms(at, coefs, np.array([gain for gain, _ in facts])), ratio, below, added)
 
 
 def _single(z: Z) -> Atom | None:

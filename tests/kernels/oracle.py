@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
+from scipy import stats
 
 from tensorprog.atoms.optimizers import optimizer
 from tensorprog.exponents.scale import ONE
@@ -10,8 +11,11 @@ from tensorprog.finite.numpy_backend import run
 from tensorprog.interp.backward import Backward
 from tensorprog.interp.limit import Limits
 from tensorprog.interp.unroll import _Unroll
+from tensorprog.kernels.kernel import nngp, ntk
 from tensorprog.program.instructions import Data
 from tensorprog.scaling.assign import assign
+
+from .networks import arrays
 
 
 class Forward(_Unroll):
@@ -121,3 +125,15 @@ def finite(network, data, values, n, seeds):
             total += sum(float(made[x]) * float(made[y]) for x, y in products) * float(n) ** -float(2 * a + c)
         tangents.append(total)
     return np.array(outputs), np.array(tangents)
+
+
+def assert_limits_of(network, data, width, rates):
+    """Assert that E f f' at a finite width is the kernel up to O(1/n), for which 2% is kept, for both kernels at two
+    inputs; and that the tangent kernel at wrong rates is not. The interval is Student's at 99.9%."""
+    samples = finite(network, data, exponents(network), width, range(300))
+    X = arrays(data)
+    for made, k in zip(samples, (nngp(network), ntk(network)), strict=True):
+        claim, scale = k(X)[0, 1], float(np.sqrt(np.prod(k.diagonal(X))))
+        slack = stats.t.ppf(0.9995, len(made) - 1) * stats.sem(made) + 0.02 * scale
+        assert abs(np.mean(made) - claim) <= slack
+    assert abs(np.mean(made) - ntk(network, rates=rates)(X)[0, 1]) > slack

@@ -143,18 +143,18 @@ def test_exponents_are_rational():
 
 def test_a_network_is_a_program():
     with pytest.raises(ProgramError, match="not a program"):
-        nngp("mlp")  # type: ignore[arg-type]
+        nngp("mlp")
 
 
 def test_bad_arguments_of_a_call():
     k, X = nngp(tp.nets.mlp()), np.eye(3)
     for workers in (0, -1, 1.5, "a"):
         with pytest.raises(ProgramError, match="threads"):
-            k(X, workers=workers)  # type: ignore[arg-type]
+            k(X, workers=workers)
     with pytest.raises(ProgramError, match="different lengths"):
         k([[1, 2, 3], [1, 2]])
     with pytest.raises(ProgramError, match="does not fit"):
-        k(X, out=[[1.0]])  # type: ignore[arg-type]
+        k(X, out=[[1.0]])
     out = np.empty((3, 3))
     out.setflags(write=False)
     with pytest.raises(ProgramError, match="cannot be written"):
